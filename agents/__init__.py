@@ -1,0 +1,16 @@
+"""Multi-task soft actor-critic in the [task, batch, …] layout. Knows no environment."""
+
+from agents.config import ARCHITECTURES, NetworkConfig, SACConfig
+from agents.replay import ReplayBuffer
+from agents.sac import MultiTaskSAC
+from agents.transitions import Batch, Transition
+
+__all__ = [
+    "ARCHITECTURES",
+    "Batch",
+    "MultiTaskSAC",
+    "NetworkConfig",
+    "ReplayBuffer",
+    "SACConfig",
+    "Transition",
+]

@@ -1,0 +1,96 @@
+"""Hyperparameters of the agent. Defaults: the reference ones of the JAX Meta-World+ baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+ARCHITECTURES = ("multi_head", "task_encoded", "one_hot", "none")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """One multilayer perceptron."""
+
+    width: int = 400
+    """Units per hidden layer."""
+    depth: int = 3
+    """Number of hidden layers."""
+    layer_norm: bool = False
+    """Layer normalisation before every ReLU."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """Multi-task soft actor-critic."""
+
+    actor: NetworkConfig = field(default_factory=NetworkConfig)
+    """The policy network."""
+    critic: NetworkConfig = field(default_factory=NetworkConfig)
+    """Each of the two Q networks."""
+    task_embedding_size: int = 50
+    """Size of the learned task embedding (architecture task_encoded only)."""
+    batch_size: int = 128
+    """Samples per task and update."""
+    replay_capacity: int = 100_000
+    """Transitions kept per task."""
+    actor_learning_rate: float = 3e-4
+    """Adam's, for the policy."""
+    critic_learning_rate: float = 3e-4
+    """Adam's, for both Q networks."""
+    temperature_learning_rate: float = 3e-4
+    """Adam's, for log temperature."""
+    discount: float = 0.99
+    """Gamma, per environment step."""
+    target_rate: float = 0.005
+    """Tau: the share of the critic that enters its target network at every update."""
+    initial_temperature: float = 1.0
+    """Entropy coefficient at step 0."""
+    per_task_temperature: bool = True
+    """One temperature per task, or a single one for all."""
+    combine_temperature: bool = False
+    """Whether the single temperature's task gradients go through a combiner too (the paper's RL run)."""
+    target_entropy: float = -4.0
+    """Entropy the temperature aims for, in nats; minus the action size by convention."""
+    log_std_min: float = -20.0
+    """Lower bound of the policy's log standard deviation."""
+    log_std_max: float = 2.0
+    """Upper bound of the policy's log standard deviation."""
+    max_grad_norm: float | None = 1.0
+    """Gradient clip: the shared direction, and each task's head, are clipped separately. None: off."""
+    normalize_reward: bool = False
+    """Divide each task's sampled rewards by their running standard deviation."""
+
+    def __post_init__(self) -> None:
+        for name in ("task_embedding_size", "batch_size", "replay_capacity"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        for name in (
+            "actor_learning_rate",
+            "critic_learning_rate",
+            "temperature_learning_rate",
+            "initial_temperature",
+        ):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
+        if not 0 <= self.discount <= 1:
+            raise ValueError(f"discount is {self.discount}, expected a number from 0 to 1")
+        if not 0 < self.target_rate <= 1:
+            raise ValueError(f"target_rate is {self.target_rate}, expected a number in (0, 1]")
+        if not self.log_std_min < self.log_std_max:
+            raise ValueError(
+                f"log_std_min is {self.log_std_min}, expected less than log_std_max"
+                f" {self.log_std_max}"
+            )
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ValueError(
+                f"max_grad_norm is {self.max_grad_norm}, expected a positive number or none"
+            )
+        if self.combine_temperature and self.per_task_temperature:
+            raise ValueError(
+                "combine_temperature needs a single temperature: set per_task_temperature to false"
+            )

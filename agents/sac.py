@@ -1,0 +1,254 @@
+"""Multi-task soft actor-critic whose tasks meet in a combiner."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import functional_call
+
+from agents.config import SACConfig
+from agents.losses import actor_loss, critic_loss, td_target, temperature_loss
+from agents.networks import TaskNetwork
+from agents.optimize import combined_step
+from agents.policy import split_policy_output, squashed_sample
+from agents.transitions import Batch
+from mtrl_fair import Combiner
+
+Metrics = dict[str, Tensor]
+"""Detached scalars [], or [K] under keys with the placeholder {task}."""
+
+
+class MultiTaskSAC:
+    """A policy and twin critics for K tasks in the [task, batch, …] layout.
+
+    The critic's task losses (both Q functions jointly) and the actor's each go through a combiner
+    of their own: shared parameters follow the combined direction, heads their own task's gradient.
+
+    Args:
+        observation_size: length of one observation.
+        action_size: length of one action, in [-1, 1].
+        num_tasks: K.
+        critic_combiner, actor_combiner: how task gradients become one direction.
+        temperature_combiner: only with `config.combine_temperature`.
+        architecture: "multi_head", "task_encoded", "one_hot" or "none", see `TaskNetwork`.
+        config: hyperparameters.
+        seed: of the initial parameters and of the policy's noise.
+        device: where everything lives.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        num_tasks: int,
+        critic_combiner: Combiner,
+        actor_combiner: Combiner,
+        temperature_combiner: Combiner | None = None,
+        *,
+        architecture: str = "multi_head",
+        config: SACConfig = SACConfig(),
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ):
+        if config.combine_temperature != (temperature_combiner is not None):
+            raise ValueError(
+                "temperature_combiner must be given if and only if config.combine_temperature is true"
+            )
+        self.config = config
+        self.device = torch.device(device)
+        self.num_tasks = num_tasks
+        self.action_size = action_size
+        self.critic_combiner = critic_combiner.to(device)
+        self.actor_combiner = actor_combiner.to(device)
+        self.temperature_combiner = temperature_combiner
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+        with torch.random.fork_rng(devices=[]):  # leaves the caller's global generator alone
+            torch.manual_seed(seed)
+            common: dict[str, Any] = {
+                "num_tasks": num_tasks,
+                "architecture": architecture,
+                "task_embedding_size": config.task_embedding_size,
+            }
+            self.actor = TaskNetwork(
+                observation_size, 2 * action_size, config=config.actor, **common
+            ).to(device)
+            self.critic = TaskNetwork(
+                observation_size + action_size, 1, config=config.critic, stack=(2,), **common
+            ).to(device)
+        # Gradients are taken with respect to per-task copies; the modules themselves stay frozen,
+        # which also keeps the critic still in the actor step.
+        self.actor.requires_grad_(False)
+        self.critic.requires_grad_(False)
+        self.target_critic = copy.deepcopy(self.critic)
+        num_temperatures = num_tasks if config.per_task_temperature else 1
+        self.log_temperature = torch.full(
+            (num_temperatures,), float(np.log(config.initial_temperature)), device=device
+        )
+        self.actor_optimizer = _adam(list(self.actor.parameters()), config.actor_learning_rate)
+        self.critic_optimizer = _adam(list(self.critic.parameters()), config.critic_learning_rate)
+        self.temperature_optimizer = _adam(
+            [self.log_temperature], config.temperature_learning_rate
+        )
+
+    @torch.no_grad()
+    def act(
+        self, observation: Float[np.ndarray, "task obs"], *, deterministic: bool = False
+    ) -> Float[np.ndarray, "task act"]:
+        """One action per task: a sample, or the tanh of the mean."""
+        features = torch.as_tensor(observation, dtype=torch.float32, device=self.device)
+        mean, log_std = self._policy(self.actor(features.unsqueeze(1)))
+        if deterministic:
+            action = torch.tanh(mean)
+        else:
+            action, _ = squashed_sample(mean, log_std, self._noise(1))
+        return action.squeeze(1).cpu().numpy()  # the environment needs the action on the host
+
+    def update(self, batch: Batch) -> Metrics:
+        """One step of critic, actor, temperature and target networks.
+
+        Raises:
+            NonFiniteError: a task's loss or gradient is not finite.
+        """
+        critic_metrics = self.update_critic(batch)
+        actor_metrics, log_prob = self.update_actor(batch)
+        temperature_metrics = self.update_temperature(log_prob)
+        self.update_target()
+        return critic_metrics | actor_metrics | temperature_metrics
+
+    def update_critic(self, batch: Batch) -> Metrics:
+        with torch.no_grad():
+            mean, log_std = self._policy(self.actor(batch.next_observation))
+            noise = self._noise(batch.reward.shape[1])
+            next_action, next_log_prob = squashed_sample(mean, log_std, noise)
+            target = td_target(
+                batch.reward,
+                batch.terminated,
+                self._q(self.target_critic, {}, batch.next_observation, next_action),
+                next_log_prob,
+                self._temperature(),
+                self.config.discount,
+            )
+
+        def task_losses(parameters: dict[str, Tensor], data: Any) -> tuple[Tensor, Metrics]:
+            observation, action, target = data
+            q = self._q(self.critic, parameters, observation, action)
+            return critic_loss(q, target), {"q/mean/{task}": q.mean((1, 2))}
+
+        return combined_step(
+            self.critic,
+            self.critic_optimizer,
+            self.critic_combiner,
+            task_losses,
+            (batch.observation, batch.action, target),
+            self.config.max_grad_norm,
+            "critic",
+        )
+
+    def update_actor(self, batch: Batch) -> tuple[Metrics, Float[Tensor, "task batch"]]:
+        """Also returns the log probabilities, which the temperature's loss needs."""
+        temperature = self._temperature()
+        noise = self._noise(batch.reward.shape[1])
+
+        def task_losses(parameters: dict[str, Tensor], data: Any) -> tuple[Tensor, Metrics]:
+            observation, noise = data
+            output = functional_call(self.actor, parameters, (observation,))
+            action, log_prob = squashed_sample(*self._policy(output), noise)
+            q = self._q(self.critic, {}, observation, action)
+            return actor_loss(q, log_prob, temperature), {"log_prob": log_prob}
+
+        metrics = combined_step(
+            self.actor,
+            self.actor_optimizer,
+            self.actor_combiner,
+            task_losses,
+            (batch.observation, noise),
+            self.config.max_grad_norm,
+            "actor",
+        )
+        log_prob = metrics.pop("log_prob")
+        metrics["policy/entropy/{task}"] = -log_prob.mean(-1)
+        return metrics, log_prob
+
+    def update_temperature(self, log_prob: Float[Tensor, "task batch"]) -> Metrics:
+        log_temperature = self.log_temperature.detach().requires_grad_()
+        per_task = log_temperature.expand(self.num_tasks)
+        losses = temperature_loss(per_task, log_prob, self.config.target_entropy)
+        if self.temperature_combiner is None:
+            (gradient,) = torch.autograd.grad(losses.sum(), log_temperature)
+        else:
+            (rows,) = torch.autograd.grad(losses.sum(), per_task)
+            gradient, _ = self.temperature_combiner.combine(rows.unsqueeze(1), losses.detach())
+        self.log_temperature.grad = gradient
+        self.temperature_optimizer.step()
+        return {
+            "losses/temperature": losses.detach().mean(),
+            "temperature/{task}": self._temperature().squeeze(1).expand(self.num_tasks),
+        }
+
+    @torch.no_grad()
+    def update_target(self) -> None:
+        """Moves the target critic towards the critic by the share `target_rate`."""
+        torch._foreach_lerp_(
+            list(self.target_critic.parameters()),
+            list(self.critic.parameters()),
+            self.config.target_rate,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that acting and updating depend on."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state["log_temperature"] = self.log_temperature.clone()
+        state["generator"] = self.generator.get_state()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.log_temperature.copy_(state["log_temperature"])
+        self.generator.set_state(state["generator"].cpu())
+
+    def _parts(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {
+            "actor": self.actor,
+            "critic": self.critic,
+            "target_critic": self.target_critic,
+            "actor_optimizer": self.actor_optimizer,
+            "critic_optimizer": self.critic_optimizer,
+            "temperature_optimizer": self.temperature_optimizer,
+            "actor_combiner": self.actor_combiner,
+            "critic_combiner": self.critic_combiner,
+        }
+        if self.temperature_combiner is not None:
+            parts["temperature_combiner"] = self.temperature_combiner
+        return parts
+
+    def _policy(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        return split_policy_output(output, self.config.log_std_min, self.config.log_std_max)
+
+    def _q(
+        self, critic: TaskNetwork, parameters: dict[str, Tensor], observation: Tensor, action: Tensor
+    ) -> Float[Tensor, "task twin batch"]:
+        features = torch.cat([observation, action], dim=-1)
+        return functional_call(critic, parameters, (features,)).squeeze(-1)
+
+    def _temperature(self) -> Float[Tensor, "task 1"]:
+        return self.log_temperature.exp().unsqueeze(1)
+
+    def _noise(self, batch_size: int) -> Float[Tensor, "task batch act"]:
+        return torch.randn(
+            self.num_tasks,
+            batch_size,
+            self.action_size,
+            generator=self.generator,
+            device=self.device,
+        )
+
+
+def _adam(parameters: list[Tensor], learning_rate: float) -> torch.optim.Adam:
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=True)

@@ -1,0 +1,139 @@
+"""What a training run is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from agents import ARCHITECTURES, SACConfig
+from envs.evaluation import check_episodes
+from envs.tasks import task_names
+from mtrl_fair import COMBINERS, SOLVERS, Scale, check_alpha
+from mtrl_fair.names import check_name
+
+NUM_GOALS = 50
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """Meta-World."""
+
+    reward_version: Literal["v1", "v2"] = "v2"
+    """The package's reward function: v2 ranges from 0 to 10."""
+    max_episode_steps: int = 500
+    """Steps until an episode is truncated, at most 500."""
+    num_goals: int = NUM_GOALS
+    """Goals per task, the first ones of the package's 50; training and evaluation share them."""
+    num_workers: int | None = None
+    """Processes that step the tasks; none: one per usable core, at most one per task."""
+
+
+@dataclass(frozen=True)
+class CombinerConfig:
+    """How the combiner computes, for those who compare conventions."""
+
+    scale: Scale = "none"
+    """Length of the combined direction: as solved, times the number of tasks, or that of the summed
+    gradient."""
+    precondition: bool = True
+    """False: the sgd and least_squares solvers work on the raw Gramian, as published (fairgrad)."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. One step is one vector step: every task advances by one transition."""
+
+    seed: int = 0
+    """Of goals, networks, exploration and sampling."""
+    total_steps: int = 2_000_000
+    """Length of the run in vector steps."""
+    eval_every: int = 10_000
+    """Vector steps between evaluations, each followed by a checkpoint."""
+    eval_episodes: int = 50
+    """Evaluation episodes per task, one per goal."""
+    learning_starts: int = 4_000
+    """Vector steps with random actions before the first update."""
+    log_every: int = 500
+    """Vector steps between two lines of training metrics."""
+    tasks: tuple[str, ...] = ("mt10",)
+    """mt10, mt25, mt50, or one or more task names such as reach-v3."""
+    architecture: str = "multi_head"
+    """How the networks know the task: multi_head, task_encoded, one_hot or none."""
+    combiner: str = "fairgrad"
+    """How task gradients become one direction: fairgrad, or ls (their sum)."""
+    alpha: float = 2.0
+    """Fairness exponent (fairgrad): 0 sum, 1 proportional fairness, 2 minimum potential delay."""
+    solver: str = "sgd"
+    """Solver of the fairness equation (fairgrad): sgd (20 steps), newton (exact), least_squares."""
+    run_dir: str | None = None
+    """The run's new folder; none: runs/PRESET-seedN-TIME."""
+    resume: str | None = None
+    """Continue the run in this folder, with its own configuration. Only --total-steps may change."""
+    device: str = "auto"
+    """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
+    combining: CombinerConfig = field(default_factory=CombinerConfig)
+    """Options of the combiner."""
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    """Options of Meta-World."""
+    agent: SACConfig = field(default_factory=SACConfig)
+    """Hyperparameters of the agent."""
+
+    def check(self) -> None:
+        """Raises ValueError on the first value that cannot be meant."""
+        for name in ("total_steps", "eval_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{_flag(name)} is {getattr(self, name)}, expected at least 1 vector step"
+                )
+        if self.learning_starts < 1:
+            raise ValueError(
+                f"--learning-starts is {self.learning_starts}, expected at least 1: updates need"
+                " transitions"
+            )
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed is {self.seed}, expected an integer from 0 to 2**32 - 1")
+        names = task_names(self.tasks[0] if len(self.tasks) == 1 else self.tasks)
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"--tasks names {', '.join(repeated)} more than once: name each once")
+        check_name("architecture", self.architecture, ARCHITECTURES)
+        check_name("combiner", self.combiner, COMBINERS)
+        check_name("solver", self.solver, SOLVERS)
+        check_alpha(self.alpha)
+        if not 1 <= self.environment.num_goals <= NUM_GOALS:
+            raise ValueError(
+                f"--environment.num-goals is {self.environment.num_goals}, but Meta-World has 1 to"
+                f" {NUM_GOALS} goals per task"
+            )
+        check_episodes(self.eval_episodes, self.environment.num_goals)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Nested plain data for JSON, without what concerns only the command (`run_dir`, `resume`)."""
+    values = dataclasses.asdict(config) | {"tasks": list(config.tasks)}
+    return {key: value for key, value in values.items() if key not in ("run_dir", "resume")}
+
+
+Config = TypeVar("Config")
+
+
+def from_dict(cls: type[Config], values: Mapping[str, Any], where: str) -> Config:
+    """The inverse of `to_dict`.
+
+    Raises:
+        ValueError: a key that the configuration does not have; `where` says whose it is.
+    """
+    hints = get_type_hints(cls)
+    arguments = {}
+    for key, value in values.items():
+        check_name(f"setting in {where}", key, hints)
+        if dataclasses.is_dataclass(hints[key]):
+            value = from_dict(hints[key], value, where)
+        arguments[key] = tuple(value) if isinstance(value, list) else value
+    return cls(**arguments)

@@ -1,0 +1,85 @@
+"""Success rates of a policy: every goal once, success at any step of the episode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from envs.vector import MetaWorldVectorEnv
+
+
+class Evaluation(NamedTuple):
+    """Episodes of every task, one per goal. An episode ends at its first success, as in
+    Meta-World's own evaluation, so returns and lengths are those up to there."""
+
+    task_names: tuple[str, ...]
+    successes: Bool[np.ndarray, "task episode"]
+    returns: Float[np.ndarray, "task episode"]
+    lengths: Int[np.ndarray, "task episode"]
+
+    @property
+    def success(self) -> Float[np.ndarray, " task"]:
+        """Success rate of each task."""
+        return self.successes.mean(1)
+
+    @property
+    def standard_error(self) -> Float[np.ndarray, " task"]:
+        """Of each success rate, sqrt(p (1 - p) / episodes)."""
+        return np.sqrt(self.success * (1 - self.success) / self.successes.shape[1])
+
+    @property
+    def mean_success(self) -> float:
+        """The mean over tasks."""
+        return float(self.success.mean())
+
+
+def evaluate(
+    act: Callable[[Float[np.ndarray, "task obs"]], Float[np.ndarray, "task act"]],
+    venv: MetaWorldVectorEnv,
+    episodes: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
+    """Runs the first `episodes` goals of every task once.
+
+    Args:
+        act: the deterministic policy, observation [K, 39] -> action [K, 4].
+        venv: made with `goal_order="sequential"` and `terminate_on_success=True`.
+        episodes: per task, at most the number of goals.
+        should_stop: asked at every step; None is returned if it says so.
+
+    Raises:
+        ValueError: another kind of environment, or fewer goals than episodes.
+    """
+    if venv.goal_order != "sequential" or not venv.terminate_on_success:
+        raise ValueError(
+            "evaluation needs an environment made with goal_order='sequential' and"
+            " terminate_on_success=True"
+        )
+    check_episodes(episodes, int(venv.num_goals.min()))
+    shape = (venv.num_envs, episodes)
+    successes, returns, lengths = np.zeros(shape, bool), np.zeros(shape), np.zeros(shape, np.int64)
+    finished = np.zeros(venv.num_envs, np.int64)
+    observation, _ = venv.reset()
+    while venv.active.any():
+        if should_stop():
+            return None
+        rows = np.flatnonzero(venv.active)
+        observation, reward, terminated, truncated, infos = venv.step(act(observation))
+        returns[rows, finished[rows]] += reward[rows]
+        lengths[rows, finished[rows]] += 1
+        successes[rows, finished[rows]] |= infos["success"][rows]
+        finished += terminated | truncated
+        venv.active[finished == episodes] = False
+    return Evaluation(venv.task_names, successes, returns, lengths)
+
+
+def check_episodes(episodes: int, num_goals: int) -> None:
+    """Raises ValueError unless there is a goal for every episode."""
+    if not 1 <= episodes <= num_goals:
+        raise ValueError(
+            f"{episodes} evaluation episodes per task were asked for, but each goal is visited once"
+            f" and there are {num_goals}: ask for 1 to {num_goals}"
+        )

@@ -1,0 +1,82 @@
+"""Which tasks, and the goals of each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import metaworld
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+BENCHMARKS = {"mt10": metaworld.MT10, "mt25": metaworld.MT25, "mt50": metaworld.MT50}
+
+
+class TaskSet(NamedTuple):
+    """K task names, one row each, and their goals as the package's `Task` objects."""
+
+    names: tuple[str, ...]
+    goals: tuple[tuple[metaworld.Task, ...], ...]
+    """goals[k] are task k's, 50 of them unless cut down."""
+
+    @classmethod
+    def make(cls, tasks: str | Sequence[str], seed: int) -> TaskSet:
+        """The goals that `metaworld` itself draws for a seed.
+
+        Args:
+            tasks: "mt10", "mt25", "mt50", a task name, or a list of task names. A benchmark's
+                goals are those of `metaworld.MT10(seed)`; a named task's those of
+                `metaworld.MT1(name, seed)`.
+            seed: of the goals.
+
+        Raises:
+            ValueError: an unknown name, with the nearest valid ones, or no name at all.
+        """
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise ValueError(f"the seed is {seed!r}, expected an integer from 0 to 2**32 - 1")
+        if not isinstance(tasks, str) and len(tasks) == 1:
+            tasks = tasks[0]
+        names = task_names(tasks)
+        if isinstance(tasks, str) and tasks in BENCHMARKS:
+            drawn = BENCHMARKS[tasks](seed=seed).train_tasks
+            goals = [tuple(goal for goal in drawn if goal.env_name == name) for name in names]
+        else:
+            per_name = {
+                name: tuple(metaworld.MT1(name, seed=seed).train_tasks) for name in set(names)
+            }
+            goals = [per_name[name] for name in names]
+        return cls(names, tuple(goals))
+
+    def first_goals(self, number: int) -> TaskSet:
+        """The same tasks with only the first goals of each.
+
+        Raises:
+            ValueError: fewer goals than asked for.
+        """
+        available = min(len(goals) for goals in self.goals)
+        if not 1 <= number <= available:
+            raise ValueError(f"{number} goals per task were asked for, but there are {available}")
+        return TaskSet(self.names, tuple(goals[:number] for goals in self.goals))
+
+
+def task_names(tasks: str | Sequence[str]) -> tuple[str, ...]:
+    """The task names of a benchmark, a name or a list of names, without drawing goals.
+
+    Raises:
+        ValueError: an unknown name, with the nearest valid ones, or an empty list.
+    """
+    if isinstance(tasks, str) and tasks in BENCHMARKS:
+        return tuple(getattr(metaworld.env_dict, f"{tasks.upper()}_V3"))
+    names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
+    if not names:
+        raise ValueError("no tasks: give mt10, mt25, mt50 or task names such as reach-v3")
+    for name in names:
+        if name not in ALL_V3_ENVIRONMENTS:
+            valid = [*BENCHMARKS, *ALL_V3_ENVIRONMENTS]
+            nearest = difflib.get_close_matches(name, valid, n=3, cutoff=0.4)
+            raise ValueError(
+                f"unknown task {name!r}: "
+                + (f"did you mean {' or '.join(nearest)}?" if nearest else "")
+                + " valid: mt10, mt25, mt50 alone, or names of Meta-World's 50 v3 tasks"
+            )
+    return names

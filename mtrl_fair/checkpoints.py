@@ -1,0 +1,57 @@
+"""Checkpoint files: written whole or not at all, loaded without executing code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+FORMAT = "mtrl-fair checkpoint 1"
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes a nest of dicts, lists, numbers, strings, tensors and numpy arrays.
+
+    Arrays come back as tensors. The file is written under a temporary name, flushed to the disk and
+    renamed, so that a kill at any moment leaves the old file or the new one.
+    """
+    tensors = pytree.tree_map_only(np.ndarray, torch.from_numpy, dict(state))
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        torch.save({"format": FORMAT, **tensors}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads what `save_checkpoint` wrote, onto the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is truncated, or no checkpoint of this project.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no checkpoint {path}: the run ended before its first evaluation, or the file"
+            " was moved"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"the checkpoint {path} is truncated or no checkpoint of mtrl-fair: restore the file, or"
+            " take another one of this run"
+        ) from error
+    if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
+        raise ValueError(
+            f"the checkpoint {path} was not written by this version of mtrl-fair (expected the"
+            f" format {FORMAT!r})"
+        )
+    return state

@@ -1,0 +1,15 @@
+"""Linear scalarisation: the summed loss, the baseline of every comparison."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mtrl_fair.combiner import Combiner
+
+
+class LinearScalarization(Combiner):
+    """Σ ℓ_i: weight 1 for every task that has a gradient (the paper's LS; FairGrad at alpha = 0)."""
+
+    def solve(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
+        present = gramian.diagonal(dim1=-2, dim2=-1) > 0
+        return present.to(gramian.dtype), gramian.new_zeros(gramian.shape[:-2])

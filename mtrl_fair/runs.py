@@ -1,0 +1,198 @@
+"""Run directories: a run owns a new folder and says there what it is before its first step."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtrl_fair.checkpoints import load_checkpoint, save_checkpoint
+
+EVALUATION_COLUMNS = ("step", "task", "success", "episodes", "return", "episode_length")
+
+PACKAGES = ("mtrl-fair", "torch", "numpy", "scipy", "metaworld", "mujoco", "gymnasium")
+
+
+class RunError(Exception):
+    """A run directory cannot be used as asked; the message says why and how to mend it."""
+
+
+class RunDirectory:
+    """A folder with `config.json`, `metadata.json`, `metrics.jsonl`, `evaluations.csv`, TensorBoard
+    events and `checkpoints/`. Make one with `create` or `open`."""
+
+    def __init__(self, path: Path, config: Mapping[str, Any]):
+        self.path = path
+        self.config = dict(config)
+        self._lock: int | None = None
+
+    @classmethod
+    def create(cls, path: str | Path, config: Mapping[str, Any]) -> RunDirectory:
+        """A new folder with its configuration, versions, commit and machine.
+
+        Raises:
+            RunError: the folder exists.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            raise RunError(
+                f"the run directory {path} exists: choose another with --run-dir, or continue that"
+                f" run with --resume {path}"
+            ) from None
+        run = cls(path, config)
+        run.lock()
+        (path / "checkpoints").mkdir()
+        _write(path / "config.json", json.dumps(run.config, indent=2) + "\n")
+        _write(path / "metadata.json", json.dumps(describe_machine(), indent=2) + "\n")
+        with (path / "evaluations.csv").open("w", newline="") as file:
+            csv.writer(file).writerow(EVALUATION_COLUMNS)
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDirectory:
+        """An existing run.
+
+        Raises:
+            RunError: there is no run, or its configuration cannot be read.
+        """
+        path = Path(path)
+        if not (path / "config.json").is_file():
+            raise RunError(
+                f"there is no run at {path}: expected a folder with config.json, as train.py makes it"
+            )
+        try:
+            config = json.loads((path / "config.json").read_text())
+            if not isinstance(config, dict):
+                raise ValueError("it is not a JSON object")
+        except ValueError as error:
+            raise RunError(f"{path / 'config.json'} cannot be read: {error}") from error
+        return cls(path, config)
+
+    def lock(self) -> None:
+        """Keeps other processes from writing to this run, until this one ends.
+
+        Raises:
+            RunError: another process has the lock.
+        """
+        self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(
+                f"another process is training in {self.path}: wait for it, or stop it first"
+            ) from None
+
+    def checkpoint_path(self, name: str) -> Path:
+        return self.path / "checkpoints" / f"{name}.pt"
+
+    def save_checkpoint(self, name: str, state: Mapping[str, Any]) -> None:
+        """Replaces `checkpoints/{name}.pt`, whole or not at all."""
+        save_checkpoint(self.checkpoint_path(name), {"config": json.dumps(self.config), **state})
+
+    def load_checkpoint(self, name: str) -> dict[str, Any]:
+        """The state that `save_checkpoint` was given.
+
+        Raises:
+            RunError: the checkpoint is missing, truncated, foreign, or of another configuration.
+        """
+        path = self.checkpoint_path(name)
+        try:
+            state = load_checkpoint(path)
+        except (FileNotFoundError, ValueError) as error:
+            raise RunError(str(error)) from error
+        saved = json.loads(state.pop("config"))
+        # A run may be prolonged, so its length is no part of what a checkpoint belongs to.
+        keys = sorted((saved.keys() | self.config.keys()) - {"total_steps"})
+        different = [key for key in keys if saved.get(key) != self.config.get(key)]
+        if different:
+            key = different[0]
+            raise RunError(
+                f"{self.path / 'config.json'} does not match {path}: {key} is"
+                f" {self.config.get(key)!r} there and {saved.get(key)!r} in the checkpoint;"
+                " restore config.json"
+            )
+        return state
+
+    def add_evaluation(self, step: int, rows: Iterable[tuple[str, float, int, float, float]]) -> None:
+        """Appends one row per task to `evaluations.csv`: task, success, episodes, return, length."""
+        with (self.path / "evaluations.csv").open("a", newline="") as file:
+            csv.writer(file).writerows((step, *row) for row in rows)
+
+    def rewind(self, step: int) -> None:
+        """Drops the metrics and evaluations after a step, which a killed run leaves behind."""
+        path = self.path / "evaluations.csv"
+        with path.open(newline="") as file:
+            header, *rows = csv.reader(file)
+        kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= step]
+        _write(path, "".join(",".join(row) + "\r\n" for row in [header, *kept]))
+        metrics = self.path / "metrics.jsonl"
+        if metrics.exists():
+            lines = metrics.read_text().splitlines(keepends=True)
+            complete = [line for line in lines if line.endswith("\n")]
+            _write(metrics, "".join(x for x in complete if json.loads(x)["step"] <= step))
+
+
+def describe_machine() -> dict[str, Any]:
+    """What a result depends on besides its configuration: versions, commit, machine, command."""
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(_git("status", "--porcelain")),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": {
+            "platform": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "torch_threads": torch.get_num_threads(),
+            "gpus": [
+                torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+            ],
+        },
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,39 @@
+"""Task losses from a mixed batch."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def task_mean(
+    per_sample_loss: Tensor, task_ids: Tensor, num_tasks: int
+) -> tuple[Tensor, Tensor]:
+    """The mean loss of each task in a batch whose samples come from several tasks.
+
+    Args:
+        per_sample_loss: [N].
+        task_ids: [N] integers in [0, num_tasks).
+        num_tasks: K.
+
+    Returns:
+        task losses [K] and present [K] (bool). A task without a sample has loss 0; its gradient is
+        0 too, and combiners give it weight 0.
+
+    Raises:
+        ValueError: shapes that differ, or (on CPU) an id that is out of range.
+    """
+    if per_sample_loss.ndim != 1 or per_sample_loss.shape != task_ids.shape:
+        raise ValueError(
+            f"per_sample_loss {list(per_sample_loss.shape)} and task_ids {list(task_ids.shape)}"
+            " must both have shape [N]"
+        )
+    if not task_ids.is_cuda and len(task_ids) and not 0 <= task_ids.min() <= task_ids.max() < num_tasks:
+        raise ValueError(
+            f"task_ids span {int(task_ids.min())} to {int(task_ids.max())}, expected ids from 0 to"
+            f" {num_tasks - 1}"
+        )
+    totals = per_sample_loss.new_zeros(num_tasks).index_add(0, task_ids, per_sample_loss)
+    counts = per_sample_loss.new_zeros(num_tasks).index_add(
+        0, task_ids, per_sample_loss.new_ones(len(task_ids))
+    )
+    return totals / counts.clamp(min=1), counts > 0

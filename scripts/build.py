@@ -1,0 +1,79 @@
+"""The parts of a run, made from its configuration."""
+
+from __future__ import annotations
+
+import torch
+
+from agents import MultiTaskSAC, ReplayBuffer
+from configs import TrainConfig
+from envs import MetaWorldVectorEnv, TaskSet, make_vec
+from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
+from mtrl_fair import Combiner, make_combiner
+
+
+def build_task_set(config: TrainConfig) -> TaskSet:
+    """The tasks and their goals; this takes seconds, so it is done once per process."""
+    return TaskSet.make(config.tasks, config.seed).first_goals(config.environment.num_goals)
+
+
+def build_training_envs(config: TrainConfig, task_set: TaskSet) -> MetaWorldVectorEnv:
+    return make_vec(
+        task_set,
+        config.seed,
+        config.environment.reward_version,
+        config.environment.num_workers,
+        max_episode_steps=config.environment.max_episode_steps,
+    )
+
+
+def build_evaluation_envs(config: TrainConfig, task_set: TaskSet) -> MetaWorldVectorEnv:
+    return make_vec(
+        task_set,
+        config.seed,
+        config.environment.reward_version,
+        config.environment.num_workers,
+        max_episode_steps=config.environment.max_episode_steps,
+        goal_order="sequential",
+        terminate_on_success=True,
+    )
+
+
+def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> MultiTaskSAC:
+    temperature_combiner = (
+        build_combiner(config, num_tasks) if config.agent.combine_temperature else None
+    )
+    return MultiTaskSAC(
+        OBSERVATION_SIZE,
+        ACTION_SIZE,
+        num_tasks,
+        build_combiner(config, num_tasks),
+        build_combiner(config, num_tasks),
+        temperature_combiner,
+        architecture=config.architecture,
+        config=config.agent,
+        seed=config.seed,
+        device=device,
+    )
+
+
+def build_combiner(config: TrainConfig, num_tasks: int) -> Combiner:
+    options: dict[str, object] = {"scale": config.combining.scale}
+    if config.combiner == "fairgrad":
+        options |= {
+            "alpha": config.alpha,
+            "solver": config.solver,
+            "precondition": config.combining.precondition,
+        }
+    return make_combiner(config.combiner, num_tasks=num_tasks, **options)
+
+
+def build_replay(config: TrainConfig, num_tasks: int, device: torch.device) -> ReplayBuffer:
+    return ReplayBuffer(
+        num_tasks,
+        config.agent.replay_capacity,
+        OBSERVATION_SIZE,
+        ACTION_SIZE,
+        normalize_reward=config.agent.normalize_reward,
+        seed=config.seed,
+        device=device,
+    )

@@ -1,0 +1,240 @@
+"""The training loop: act, step, store, update; evaluate and checkpoint every so often."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from agents import MultiTaskSAC, ReplayBuffer, Transition
+from configs import TrainConfig
+from envs import Evaluation, MetaWorldVectorEnv, evaluate
+from mtrl_fair import NonFiniteError
+from mtrl_fair.metrics import MetricLogger
+from mtrl_fair.runs import RunDirectory
+
+LATEST, BEST = "latest", "best"
+
+
+class Reporter(Protocol):
+    """Shows a run while it goes on."""
+
+    def metrics(self, step: int, metrics: dict[str, float]) -> None: ...
+
+    def evaluating(self, step: int) -> None: ...
+
+    def evaluation(self, step: int, evaluation: Evaluation) -> None: ...
+
+
+class NonFiniteTrainingError(RuntimeError):
+    """Training met a value that is not finite; the message names the task."""
+
+
+class TrainingLoop:
+    """One run, from its present step to `config.total_steps`.
+
+    Everything that decides the numbers of later steps is in the checkpoint, so a resumed run gives
+    the same ones as a run that was never stopped.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        agent: MultiTaskSAC,
+        replay: ReplayBuffer,
+        envs: MetaWorldVectorEnv,
+        evaluation_envs: MetaWorldVectorEnv,
+        run: RunDirectory,
+        reporter: Reporter,
+    ):
+        self.config = config
+        self.agent = agent
+        self.replay = replay
+        self.envs = envs
+        self.evaluation_envs = evaluation_envs
+        self.run_directory = run
+        self.reporter = reporter
+
+        self.step = 0
+        self.evaluated_step = 0
+        self.best_success = -1.0
+        self.generator = np.random.default_rng(config.seed)
+        num_tasks = envs.num_envs
+        self.episode_return = np.zeros(num_tasks)
+        self.episode_success = np.zeros(num_tasks, bool)
+        # Sums over the training episodes that have ended since the last line of metrics.
+        self.ended_episodes = np.zeros(num_tasks)
+        self.ended_return = np.zeros(num_tasks)
+        self.ended_success = np.zeros(num_tasks)
+
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Trains until the end or until asked to stop; returns whether the end was reached.
+
+        Raises:
+            NonFiniteTrainingError: a reward, loss or gradient is not finite. The checkpoint then
+                holds the last finite state.
+        """
+        resume_step = self.step if self.step else None
+        self.logger = MetricLogger(self.run_directory.path, resume_step)
+        try:
+            if self.step == 0:
+                self.observation, _ = self.envs.reset()
+            self.clock, self.clock_step = time.monotonic(), self.step
+            while True:
+                if self._evaluation_due() and not self._evaluate(should_stop):
+                    break
+                if self.step >= self.config.total_steps or should_stop():
+                    break
+                try:
+                    metrics = self._advance()
+                except NonFiniteError as error:
+                    self.save()
+                    names = ", ".join(self.envs.task_names[task] for task in error.tasks)
+                    raise NonFiniteTrainingError(
+                        f"the {error.what} of {names} is not finite at step {self.step + 1}"
+                    ) from error
+                if self.step % self.config.log_every == 0:
+                    self._log(metrics)
+            self.save()
+            return self.step >= self.config.total_steps
+        finally:
+            self.logger.close()
+
+    def save(self) -> None:
+        """Writes the checkpoint that `--resume` continues from."""
+        self.logger.flush()
+        self.run_directory.save_checkpoint(
+            LATEST,
+            {
+                "step": self.step,
+                "agent": self.agent.state_dict(),
+                "replay": self.replay.state_dict(),
+                "envs": self.envs.state_dict(),
+                "loop": {
+                    "evaluated_step": self.evaluated_step,
+                    "best_success": self.best_success,
+                    "generator": self.generator.bit_generator.state,
+                    **{name: getattr(self, name).copy() for name in self._ARRAYS},
+                },
+            },
+        )
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues from a checkpoint's state."""
+        self.step = state["step"]
+        self.agent.load_state_dict(state["agent"])
+        self.replay.load_state_dict(state["replay"])
+        self.observation = self.envs.load_state_dict(state["envs"])
+        loop = state["loop"]
+        self.evaluated_step = loop["evaluated_step"]
+        self.best_success = loop["best_success"]
+        self.generator.bit_generator.state = loop["generator"]
+        for name in self._ARRAYS:
+            getattr(self, name)[:] = np.asarray(loop[name])
+
+    _ARRAYS = (
+        "episode_return",
+        "episode_success",
+        "ended_episodes",
+        "ended_return",
+        "ended_success",
+    )
+
+    def _advance(self) -> dict[str, torch.Tensor]:
+        """One vector step and, once there is enough data, one update."""
+        learning = self.step >= self.config.learning_starts
+        if learning:
+            action = self.agent.act(self.observation)
+        else:
+            shape = (self.envs.num_envs, self.agent.action_size)
+            action = self.generator.uniform(-1, 1, shape).astype(np.float32)
+        next_observation, reward, terminated, truncated, infos = self.envs.step(action)
+        ended = infos["_final_obs"]
+        final = np.where(ended[:, None], infos["final_obs"], next_observation)
+        finite = np.isfinite(reward) & np.isfinite(final).all(1)
+        if not finite.all():
+            raise NonFiniteError("reward or observation", np.flatnonzero(~finite).tolist())
+        self.replay.add(Transition(self.observation, action, reward, terminated, final))
+        self.observation = next_observation
+        self._count_episodes(reward, infos["success"], ended)
+        metrics = {}
+        if learning:
+            metrics = self.agent.update(self.replay.sample(self.config.agent.batch_size))
+        self.step += 1
+        return metrics
+
+    def _count_episodes(self, reward: np.ndarray, success: np.ndarray, ended: np.ndarray) -> None:
+        self.episode_return += reward
+        self.episode_success |= success
+        self.ended_episodes += ended
+        self.ended_return += np.where(ended, self.episode_return, 0)
+        self.ended_success += ended & self.episode_success
+        self.episode_return[ended] = 0
+        self.episode_success[ended] = False
+
+    def _log(self, metrics: dict[str, torch.Tensor]) -> None:
+        now = time.monotonic()
+        speed = (self.step - self.clock_step) / (now - self.clock)
+        scalars = {"charts/steps_per_second": speed}
+        for key, value in metrics.items():
+            values = value.tolist()  # waits for the device: only here do metrics leave it
+            if isinstance(values, list):
+                for name, entry in zip(self.envs.task_names, values, strict=True):
+                    scalars[key.format(task=name)] = entry
+            else:
+                scalars[key] = float(values)
+        for task in np.flatnonzero(self.ended_episodes):
+            name, episodes = self.envs.task_names[task], self.ended_episodes[task]
+            scalars[f"train/{name}_return"] = float(self.ended_return[task] / episodes)
+            scalars[f"train/{name}_success_rate"] = float(self.ended_success[task] / episodes)
+        for sums in (self.ended_episodes, self.ended_return, self.ended_success):
+            sums[:] = 0
+        self.logger.log(self.step, scalars)
+        self.reporter.metrics(self.step, scalars)
+        self.clock, self.clock_step = time.monotonic(), self.step
+
+    def _evaluation_due(self) -> bool:
+        at_end = self.step >= self.config.total_steps
+        due = self.step > 0 and (self.step % self.config.eval_every == 0 or at_end)
+        return due and self.evaluated_step != self.step
+
+    def _evaluate(self, should_stop: Callable[[], bool]) -> bool:
+        """Evaluates, logs and checkpoints; False if it was asked to stop half-way."""
+        self.reporter.evaluating(self.step)
+        started = time.monotonic()
+        evaluation = evaluate(
+            lambda observation: self.agent.act(observation, deterministic=True),
+            self.evaluation_envs,
+            self.config.eval_episodes,
+            should_stop,
+        )
+        if evaluation is None:
+            return False
+        returns, lengths = evaluation.returns.mean(1), evaluation.lengths.mean(1)
+        scalars = {
+            "charts/mean_success_rate": evaluation.mean_success,
+            "charts/mean_return": float(returns.mean()),
+        }
+        rows = []
+        for task, name in enumerate(evaluation.task_names):
+            success = float(evaluation.success[task])
+            scalars[f"charts/{name}_success_rate"] = success
+            scalars[f"charts/{name}_return"] = float(returns[task])
+            rows.append(
+                (name, success, self.config.eval_episodes, float(returns[task]), float(lengths[task]))
+            )
+        self.logger.log(self.step, scalars)
+        self.run_directory.add_evaluation(self.step, rows)
+        self.evaluated_step = self.step
+        if evaluation.mean_success > self.best_success:
+            self.best_success = evaluation.mean_success
+            self.run_directory.save_checkpoint(
+                BEST, {"step": self.step, "agent": self.agent.state_dict()}
+            )
+        self.save()
+        self.reporter.evaluation(self.step, evaluation)
+        self.clock += time.monotonic() - started  # steps per second are those of training
+        return True
