@@ -53,7 +53,7 @@ class SACConfig:
     per_task_temperature: bool = True
     """One temperature per task, or a single one for all."""
     combine_temperature: bool = False
-    """Whether the single temperature's task gradients go through a combiner too (the paper's RL run)."""
+    """Whether the single temperature's task gradients are combined too, as in the paper."""
     target_entropy: float = -4.0
     """Entropy the temperature aims for, in nats; minus the action size by convention."""
     log_std_min: float = -20.0
@@ -61,7 +61,7 @@ class SACConfig:
     log_std_max: float = 2.0
     """Upper bound of the policy's log standard deviation."""
     max_grad_norm: float | None = 1.0
-    """Gradient clip: the shared direction, and each task's head, are clipped separately. None: off."""
+    """Gradient clip, of the shared direction and of each task's head separately. None: off."""
     normalize_reward: bool = False
     """Divide each task's sampled rewards by their running standard deviation."""
 

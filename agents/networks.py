@@ -15,7 +15,7 @@ from mtrl_fair.names import check_name
 
 
 class Linear(nn.Module):
-    """x @ W + b with one W per entry of `leading`, shared by whatever dimensions x has before those.
+    """x @ W + b with one W per entry of `leading`, shared by the dimensions before those.
 
     x [task, *leading, batch, in] or [*leading, batch, in] -> the same with `out` for `in`.
     """
@@ -115,4 +115,3 @@ class TaskNetwork(nn.Module):
         if self.architecture == "task_encoded":
             task = functional.relu(self.task_encoder(task @ self.task_embedding))
         return torch.cat([features, task.expand(-1, features.shape[1], -1)], dim=-1)
-

@@ -57,7 +57,7 @@ class MultiTaskSAC:
     ):
         if config.combine_temperature != (temperature_combiner is not None):
             raise ValueError(
-                "temperature_combiner must be given if and only if config.combine_temperature is true"
+                "temperature_combiner must be given if and only if combine_temperature is true"
             )
         self.config = config
         self.device = torch.device(device)
@@ -92,9 +92,7 @@ class MultiTaskSAC:
         )
         self.actor_optimizer = _adam(list(self.actor.parameters()), config.actor_learning_rate)
         self.critic_optimizer = _adam(list(self.critic.parameters()), config.critic_learning_rate)
-        self.temperature_optimizer = _adam(
-            [self.log_temperature], config.temperature_learning_rate
-        )
+        self.temperature_optimizer = _adam([self.log_temperature], config.temperature_learning_rate)
 
     @torch.no_grad()
     def act(
@@ -232,7 +230,11 @@ class MultiTaskSAC:
         return split_policy_output(output, self.config.log_std_min, self.config.log_std_max)
 
     def _q(
-        self, critic: TaskNetwork, parameters: dict[str, Tensor], observation: Tensor, action: Tensor
+        self,
+        critic: TaskNetwork,
+        parameters: dict[str, Tensor],
+        observation: Tensor,
+        action: Tensor,
     ) -> Float[Tensor, "task twin batch"]:
         features = torch.cat([observation, action], dim=-1)
         return functional_call(critic, parameters, (features,)).squeeze(-1)

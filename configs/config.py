@@ -70,7 +70,7 @@ class TrainConfig:
     run_dir: str | None = None
     """The run's new folder; none: runs/PRESET-seedN-TIME."""
     resume: str | None = None
-    """Continue the run in this folder, with its own configuration. Only --total-steps may change."""
+    """Continue the run in this folder, as it was configured; only --total-steps may change."""
     device: str = "auto"
     """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
     combining: CombinerConfig = field(default_factory=CombinerConfig)

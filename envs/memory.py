@@ -44,7 +44,9 @@ class SharedArrays:
         offset = 0
         for (name, (dtype, shape)), size in zip(layout.items(), sizes, strict=True):
             count = size // np.dtype(dtype).itemsize
-            array = np.frombuffer(self._memory, dtype, count, offset).reshape(num_rows, *shape)
+            array: np.ndarray = np.frombuffer(self._memory, dtype, count, offset).reshape(
+                num_rows, *shape
+            )
             setattr(self, name, array)
             offset += size
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import metaworld
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
-BENCHMARKS = {"mt10": metaworld.MT10, "mt25": metaworld.MT25, "mt50": metaworld.MT50}
+from mtrl_fair.names import check_name
+
+BENCHMARKS: dict[str, Callable[..., metaworld.Benchmark]] = {
+    "mt10": metaworld.MT10,
+    "mt25": metaworld.MT25,
+    "mt50": metaworld.MT50,
+}
 
 
 class TaskSet(NamedTuple):
@@ -70,13 +75,7 @@ def task_names(tasks: str | Sequence[str]) -> tuple[str, ...]:
     names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
     if not names:
         raise ValueError("no tasks: give mt10, mt25, mt50 or task names such as reach-v3")
+    listing = "mt10, mt25 or mt50 alone, or names of Meta-World's 50 v3 tasks such as reach-v3"
     for name in names:
-        if name not in ALL_V3_ENVIRONMENTS:
-            valid = [*BENCHMARKS, *ALL_V3_ENVIRONMENTS]
-            nearest = difflib.get_close_matches(name, valid, n=3, cutoff=0.4)
-            raise ValueError(
-                f"unknown task {name!r}: "
-                + (f"did you mean {' or '.join(nearest)}?" if nearest else "")
-                + " valid: mt10, mt25, mt50 alone, or names of Meta-World's 50 v3 tasks"
-            )
+        check_name("task", name, ALL_V3_ENVIRONMENTS, listing)
     return names

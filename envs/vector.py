@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -24,15 +25,10 @@ from envs.tasks import TaskSet
 MAX_EPISODE_STEPS = 500
 """Meta-World's horizon; the package refuses to step further."""
 
-SINGLE_THREAD = {
-    name: "1"
-    for name in (
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "NUMEXPR_NUM_THREADS",
-    )
-}
+SINGLE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
+"""What a worker's environment adds: its numpy must not compete with the learner's threads."""
 
 GoalOrder = Literal["random", "sequential"]
 RewardVersion = Literal["v1", "v2"]
@@ -93,7 +89,7 @@ class MetaWorldVectorEnv(VectorEnv):
             and all flags false; `reset` makes all active again.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
 
     def __init__(
         self,
@@ -129,7 +125,9 @@ class MetaWorldVectorEnv(VectorEnv):
         self._needs_reset = np.ones(num_rows, bool)
 
         specs = [
-            worker.RowSpec(row, name, goals, reward_version, max_episode_steps, terminate_on_success)
+            worker.RowSpec(
+                row, name, goals, reward_version, max_episode_steps, terminate_on_success
+            )
             for row, (name, goals) in enumerate(zip(*task_set, strict=True))
         ]
         self._start_workers(specs, min(num_workers or _usable_cores(), num_rows))
@@ -266,10 +264,8 @@ class MetaWorldVectorEnv(VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         for pipe in self._pipes:
-            try:
+            with contextlib.suppress(OSError):  # that worker has ended already
                 pipe.send_bytes(worker.CLOSE)
-            except OSError:
-                pass  # that worker has ended already
             pipe.close()
         for process in self._processes:
             try:
@@ -305,7 +301,9 @@ class MetaWorldVectorEnv(VectorEnv):
                 theirs.close()
                 self._pipes.append(ours)
                 self._processes.append(process)
-        self._rows_of = [list(range(first, len(specs), num_workers)) for first in range(num_workers)]
+        self._rows_of = [
+            list(range(first, len(specs), num_workers)) for first in range(num_workers)
+        ]
         for pipe, rows in zip(self._pipes, self._rows_of, strict=True):
             pipe.send((len(specs), [specs[row] for row in rows]))
         self._await_replies()
@@ -341,10 +339,10 @@ class MetaWorldVectorEnv(VectorEnv):
         return ", ".join(self.task_names[row] for row in self._rows_of[index])
 
     def _begin_episodes(self, mask: Bool[np.ndarray, " task"]) -> None:
-        """Notes the goals that rows have just been reset to, and draws those of their next reset."""
+        """Notes the goals that rows were just reset to, and draws those of their next reset."""
         for row in np.flatnonzero(mask):
             self._goal[row] = self._shared.next_goal[row]
-            self._shared.next_goal[row] = self._draw_goal(row)
+            self._shared.next_goal[row] = self._draw_goal(int(row))
             self._needs_reset[row] = False
 
     def _draw_goal(self, row: int) -> int:
@@ -355,7 +353,9 @@ class MetaWorldVectorEnv(VectorEnv):
     def _seed_goals(self, seed: int) -> None:
         self._generators = [np.random.default_rng([seed, row]) for row in range(self.num_envs)]
         for row in range(self.num_envs):
-            self._shared.next_goal[row] = 0 if self.goal_order == "sequential" else self._draw_goal(row)
+            self._shared.next_goal[row] = (
+                0 if self.goal_order == "sequential" else self._draw_goal(row)
+            )
 
     def _check_open(self) -> None:
         if self.closed:

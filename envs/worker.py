@@ -1,7 +1,7 @@
 """A process that steps some rows of the vector environment and sleeps in between.
 
-Actions and results travel in shared memory, commands and replies through a pipe. When the parent ends, however it ends, the pipe closes and so
-does the worker.
+Actions and results travel in shared memory, commands and replies through a pipe. When the parent
+ends, however it ends, the pipe closes and so does the worker.
 """
 
 from __future__ import annotations

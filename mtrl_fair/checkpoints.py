@@ -43,11 +43,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             " was moved"
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
         raise ValueError(
-            f"the checkpoint {path} is truncated or no checkpoint of mtrl-fair: restore the file, or"
-            " take another one of this run"
+            f"the checkpoint {path} is truncated or no checkpoint of mtrl-fair: restore the file"
+            " or take another one of this run"
         ) from error
     if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
         raise ValueError(

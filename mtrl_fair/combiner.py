@@ -34,7 +34,7 @@ class CombinerInfo(NamedTuple):
 
 
 class Combiner(nn.Module, ABC):
-    """Turns the gradients of K tasks into one direction, a weighted sum with weights from their Gramian.
+    """Turns K task gradients into one direction: their sum, weighted by weights from the Gramian.
 
     A subclass computes the weights in `solve`. All state is in buffers or parameters, so that
     `state_dict` is complete.
@@ -93,8 +93,8 @@ class Combiner(nn.Module, ABC):
         shared_parameters: Iterable[Tensor],
         task_parameters: Sequence[Iterable[Tensor]] | None = None,
     ) -> CombinerInfo:
-        """Replaces `loss.backward()`: adds the combined direction to the shared parameters' `.grad`,
-        and each task's own, unweighted gradient to its task parameters' `.grad`.
+        """Replaces `loss.backward()`. Adds the combined direction to the `.grad` of the shared
+        parameters, and each task's own, unweighted gradient to the `.grad` of its task parameters.
 
         Args:
             task_losses: [K], with a graph.
@@ -103,7 +103,7 @@ class Combiner(nn.Module, ABC):
 
         Raises:
             ValueError: shapes that do not fit.
-            NonFiniteError: a loss or (on CPU) a gradient is not finite; no `.grad` has changed then.
+            NonFiniteError: a loss or (on CPU) a gradient is not finite. No `.grad` has changed.
         """
         shared = list(shared_parameters)
         own = [list(parameters) for parameters in task_parameters or [()] * len(task_losses)]
@@ -123,7 +123,7 @@ class Combiner(nn.Module, ABC):
         return info
 
     def scalarize(self, task_losses: Tensor, shared_parameters: Iterable[Tensor]) -> Tensor:
-        """The scalar Σ w_i ℓ_i with detached weights, for code that keeps its own `loss.backward()`.
+        """The scalar Σ w_i ℓ_i with detached weights, for code that keeps its `loss.backward()`.
 
         Task parameters then receive w_i g_i, not g_i as in `backward`.
 
@@ -165,7 +165,9 @@ class Combiner(nn.Module, ABC):
 
     def _check_num_tasks(self, number: int) -> None:
         if self.num_tasks is not None and number != self.num_tasks:
-            raise ValueError(f"{number} tasks arrived, but this combiner was made for {self.num_tasks}")
+            raise ValueError(
+                f"{number} tasks arrived, but this combiner was made for {self.num_tasks}"
+            )
 
 
 def _jacobian(
@@ -197,4 +199,3 @@ def _accumulate(parameter: Tensor, gradient: Tensor) -> None:
         parameter.grad = gradient.detach().clone()
     else:
         parameter.grad += gradient
-

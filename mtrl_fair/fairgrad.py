@@ -19,7 +19,7 @@ class FairGrad(Combiner):
 
     Args:
         alpha: the fairness exponent, at least 0.
-        solver: "newton" (exact), "sgd" (the paper's 20 steps for RL) or "least_squares" (section 4).
+        solver: "newton" (exact), "sgd" (the paper's 20 steps for RL), "least_squares" (section 4).
         precondition: False runs "sgd" and "least_squares" on the raw Gramian, as published.
         num_tasks: K, checked if given.
         scale: "none", "tasks" or "norm", see `Combiner`.

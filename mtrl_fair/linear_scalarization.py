@@ -8,7 +8,7 @@ from mtrl_fair.combiner import Combiner
 
 
 class LinearScalarization(Combiner):
-    """Σ ℓ_i: weight 1 for every task that has a gradient (the paper's LS; FairGrad at alpha = 0)."""
+    """Σ ℓ_i: weight 1 for every task with a gradient (the paper's LS; FairGrad at alpha = 0)."""
 
     def solve(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
         present = gramian.diagonal(dim1=-2, dim2=-1) > 0

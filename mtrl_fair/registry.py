@@ -57,6 +57,7 @@ def make_combiner(
         ValueError: an unknown name or option, with the valid ones.
     """
     combiner_class: Callable[..., Combiner]
+    arguments: tuple[Any, ...]
     if isinstance(method, str):
         check_name("combiner", method, COMBINERS)
         combiner_class, arguments, label = COMBINERS[method], (), method

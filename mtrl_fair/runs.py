@@ -56,7 +56,7 @@ class RunDirectory:
         run = cls(path, config)
         run.lock()
         (path / "checkpoints").mkdir()
-        _write(path / "config.json", json.dumps(run.config, indent=2) + "\n")
+        run.write_config(run.config)
         _write(path / "metadata.json", json.dumps(describe_machine(), indent=2) + "\n")
         with (path / "evaluations.csv").open("w", newline="") as file:
             csv.writer(file).writerow(EVALUATION_COLUMNS)
@@ -72,7 +72,7 @@ class RunDirectory:
         path = Path(path)
         if not (path / "config.json").is_file():
             raise RunError(
-                f"there is no run at {path}: expected a folder with config.json, as train.py makes it"
+                f"there is no run at {path}: expected a folder that train.py made, with config.json"
             )
         try:
             config = json.loads((path / "config.json").read_text())
@@ -81,6 +81,11 @@ class RunDirectory:
         except ValueError as error:
             raise RunError(f"{path / 'config.json'} cannot be read: {error}") from error
         return cls(path, config)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Replaces `config.json`, for a run that is prolonged."""
+        self.config = dict(config)
+        _write(self.path / "config.json", json.dumps(self.config, indent=2) + "\n")
 
     def lock(self) -> None:
         """Keeps other processes from writing to this run, until this one ends.
@@ -115,8 +120,8 @@ class RunDirectory:
         except (FileNotFoundError, ValueError) as error:
             raise RunError(str(error)) from error
         saved = json.loads(state.pop("config"))
-        # A run may be prolonged, so its length is no part of what a checkpoint belongs to.
-        keys = sorted((saved.keys() | self.config.keys()) - {"total_steps"})
+        # A run may be prolonged and moved, so these are no part of what a checkpoint belongs to.
+        keys = sorted((saved.keys() | self.config.keys()) - {"total_steps", "device"})
         different = [key for key in keys if saved.get(key) != self.config.get(key)]
         if different:
             key = different[0]
@@ -127,8 +132,10 @@ class RunDirectory:
             )
         return state
 
-    def add_evaluation(self, step: int, rows: Iterable[tuple[str, float, int, float, float]]) -> None:
-        """Appends one row per task to `evaluations.csv`: task, success, episodes, return, length."""
+    def add_evaluation(
+        self, step: int, rows: Iterable[tuple[str, float, int, float, float]]
+    ) -> None:
+        """Appends to `evaluations.csv` one (task, success, episodes, return, length) per task."""
         with (self.path / "evaluations.csv").open("a", newline="") as file:
             csv.writer(file).writerows((step, *row) for row in rows)
 

@@ -1,4 +1,4 @@
-"""The length of the combined direction, an explicit choice that published codes make differently."""
+"""The length of the combined direction: an explicit choice, made differently by published codes."""
 
 from __future__ import annotations
 

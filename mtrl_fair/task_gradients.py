@@ -69,7 +69,9 @@ def task_losses_and_gradients(
         parameter.
     """
     num_tasks = _num_tasks(batch)
-    own = {name: tensor.detach().requires_grad_() for name, tensor in (task_parameters or {}).items()}
+    own = {
+        name: tensor.detach().requires_grad_() for name, tensor in (task_parameters or {}).items()
+    }
     copies = {
         name: tensor.detach().expand(num_tasks, *tensor.shape).requires_grad_()
         for name, tensor in parameters.items()
@@ -78,15 +80,18 @@ def task_losses_and_gradients(
         with torch.enable_grad():
             shared = {name: _TaskParameter.of(tensor) for name, tensor in copies.items()}
             output = task_loss_fn({**shared, **own}, batch)
+            total = _check_losses(output[0] if has_aux else output, num_tasks).sum()
     except _NotPerTaskError as error:
         warnings.warn(
-            f"task_gradients takes one backward per task, because {error}", UserWarning, stacklevel=2
+            f"task_gradients takes one backward per task, because {error}",
+            UserWarning,
+            stacklevel=2,
         )
-        return _loop(task_loss_fn, parameters, own, batch, num_tasks, has_aux)
-    losses = _check_losses(output[0] if has_aux else output, num_tasks)
+        with torch.enable_grad():
+            return _loop(task_loss_fn, parameters, own, batch, num_tasks, has_aux)
     leaves = {**copies, **own}
     gradients = torch.autograd.grad(
-        losses.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
+        total, list(leaves.values()), allow_unused=True, materialize_grads=True
     )
     return _detach(output), dict(zip(leaves, gradients, strict=True))
 
@@ -100,13 +105,16 @@ def _loop(
     has_aux: bool,
 ) -> tuple[Any, dict[str, Tensor]]:
     shared = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-    with torch.enable_grad():
-        output = task_loss_fn({**shared, **own}, batch)
+    output = task_loss_fn({**shared, **own}, batch)
     losses = _check_losses(output[0] if has_aux else output, num_tasks)
     leaves = {**shared, **own}
     rows = [
         torch.autograd.grad(
-            loss, list(leaves.values()), retain_graph=True, allow_unused=True, materialize_grads=True
+            loss,
+            list(leaves.values()),
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
         )
         for loss in losses
     ]
@@ -180,7 +188,8 @@ def _of_parameters(func: Any, args: Any, kwargs: Any) -> Any:
         arguments, keywords = pytree.tree_unflatten(filled, spec)
         return func(*arguments, **keywords)
 
-    results = torch.vmap(apply)(*(leaf.copies for leaf in leaves if isinstance(leaf, Tensor)))
+    copies = [leaf.copies for leaf in leaves if isinstance(leaf, _TaskParameter)]
+    results = torch.vmap(apply)(*copies)
     return pytree.tree_map_only(Tensor, _TaskParameter.of, results)
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def task_mean(
-    per_sample_loss: Tensor, task_ids: Tensor, num_tasks: int
-) -> tuple[Tensor, Tensor]:
+def task_mean(per_sample_loss: Tensor, task_ids: Tensor, num_tasks: int) -> tuple[Tensor, Tensor]:
     """The mean loss of each task in a batch whose samples come from several tasks.
 
     Args:
@@ -27,7 +25,11 @@ def task_mean(
             f"per_sample_loss {list(per_sample_loss.shape)} and task_ids {list(task_ids.shape)}"
             " must both have shape [N]"
         )
-    if not task_ids.is_cuda and len(task_ids) and not 0 <= task_ids.min() <= task_ids.max() < num_tasks:
+    if (
+        not task_ids.is_cuda
+        and len(task_ids)
+        and not 0 <= task_ids.min() <= task_ids.max() < num_tasks
+    ):
         raise ValueError(
             f"task_ids span {int(task_ids.min())} to {int(task_ids.max())}, expected ids from 0 to"
             f" {num_tasks - 1}"

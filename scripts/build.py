@@ -16,29 +16,23 @@ def build_task_set(config: TrainConfig) -> TaskSet:
     return TaskSet.make(config.tasks, config.seed).first_goals(config.environment.num_goals)
 
 
-def build_training_envs(config: TrainConfig, task_set: TaskSet) -> MetaWorldVectorEnv:
+def build_envs(
+    config: TrainConfig, task_set: TaskSet, *, evaluation: bool = False
+) -> MetaWorldVectorEnv:
+    """Training environments, or evaluation ones, which take goals in turn and end at success."""
     return make_vec(
         task_set,
         config.seed,
         config.environment.reward_version,
         config.environment.num_workers,
         max_episode_steps=config.environment.max_episode_steps,
-    )
-
-
-def build_evaluation_envs(config: TrainConfig, task_set: TaskSet) -> MetaWorldVectorEnv:
-    return make_vec(
-        task_set,
-        config.seed,
-        config.environment.reward_version,
-        config.environment.num_workers,
-        max_episode_steps=config.environment.max_episode_steps,
-        goal_order="sequential",
-        terminate_on_success=True,
+        goal_order="sequential" if evaluation else "random",
+        terminate_on_success=evaluation,
     )
 
 
 def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> MultiTaskSAC:
+    """The agent, with a combiner for the critic and one for the actor."""
     temperature_combiner = (
         build_combiner(config, num_tasks) if config.agent.combine_temperature else None
     )
@@ -57,6 +51,7 @@ def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> Mu
 
 
 def build_combiner(config: TrainConfig, num_tasks: int) -> Combiner:
+    """The configured combiner, given only the options that it has."""
     options: dict[str, object] = {"scale": config.combining.scale}
     if config.combiner == "fairgrad":
         options |= {
@@ -68,6 +63,7 @@ def build_combiner(config: TrainConfig, num_tasks: int) -> Combiner:
 
 
 def build_replay(config: TrainConfig, num_tasks: int, device: torch.device) -> ReplayBuffer:
+    """An empty replay buffer."""
     return ReplayBuffer(
         num_tasks,
         config.agent.replay_capacity,

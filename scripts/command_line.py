@@ -29,9 +29,7 @@ def or_fail(function: Callable[[], Arguments]) -> Arguments:
         fail(str(error))
 
 
-def split_preset(
-    arguments: Sequence[str], presets: Sequence[str]
-) -> tuple[str | None, list[str]]:
+def split_preset(arguments: Sequence[str], presets: Sequence[str]) -> tuple[str | None, list[str]]:
     """Takes the preset, the first argument that is no flag, out of the arguments.
 
     A preset may also come after flags, where only its exact name tells it from a flag's value.
@@ -46,15 +44,17 @@ def split_preset(
     return None, rest
 
 
-def parse(default: Arguments, arguments: Sequence[str], **options: str) -> Arguments:
+def parse(
+    default: Arguments, arguments: Sequence[str], description: str | None = None
+) -> Arguments:
     """`tyro` on the values of `default`."""
     return or_fail(
         lambda: tyro.cli(
             type(default),
             default=default,
             args=list(arguments),
+            description=description,
             config=(tyro.conf.FlagConversionOff,),
-            **options,
         )
     )
 

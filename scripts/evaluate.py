@@ -18,7 +18,7 @@ from configs import TrainConfig, from_dict
 from envs import evaluate
 from envs.evaluation import check_episodes
 from mtrl_fair.runs import RunDirectory
-from scripts.build import build_agent, build_evaluation_envs, build_task_set
+from scripts.build import build_agent, build_envs, build_task_set
 from scripts.command_line import or_fail, resolve_device
 from scripts.report import evaluation_table
 
@@ -40,7 +40,9 @@ class Arguments:
     """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
 
 
-def main(arguments: Arguments) -> None:
+def main(words: list[str]) -> None:
+    """Parses, checks, evaluates, prints and writes."""
+    arguments = tyro.cli(Arguments, args=words)
     run = or_fail(lambda: RunDirectory.open(arguments.run))
     config = or_fail(lambda: from_dict(TrainConfig, run.config, f"{run.path}/config.json"))
     device = or_fail(lambda: resolve_device(arguments.device))
@@ -50,14 +52,16 @@ def main(arguments: Arguments) -> None:
     or_fail(lambda: check_episodes(episodes, config.environment.num_goals))
     state = or_fail(lambda: run.load_checkpoint(arguments.checkpoint))
 
-    envs = build_evaluation_envs(config, build_task_set(config))
+    envs = build_envs(config, build_task_set(config), evaluation=True)
     agent = build_agent(config, envs.num_envs, device)
     agent.load_state_dict(state["agent"])
-    result = evaluate(lambda observation: agent.act(observation, deterministic=True), envs, episodes)
+    result = evaluate(
+        lambda observation: agent.act(observation, deterministic=True), envs, episodes
+    )
     envs.close()
     assert result is not None
 
-    title = f"{run.path}, {arguments.checkpoint} policy (step {state['step']}), {episodes} episodes per task"
+    title = f"{arguments.checkpoint} policy of {run.path} (step {state['step']})"
     Console().print(evaluation_table(result, title))
     tasks = {
         name: {
@@ -81,4 +85,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    main(sys.argv[1:])

@@ -151,7 +151,7 @@ class TrainingLoop:
         else:
             shape = (self.envs.num_envs, self.agent.action_size)
             action = self.generator.uniform(-1, 1, shape).astype(np.float32)
-        next_observation, reward, terminated, truncated, infos = self.envs.step(action)
+        next_observation, reward, terminated, _, infos = self.envs.step(action)
         ended = infos["_final_obs"]
         final = np.where(ended[:, None], infos["final_obs"], next_observation)
         finite = np.isfinite(reward) & np.isfinite(final).all(1)
@@ -224,7 +224,13 @@ class TrainingLoop:
             scalars[f"charts/{name}_success_rate"] = success
             scalars[f"charts/{name}_return"] = float(returns[task])
             rows.append(
-                (name, success, self.config.eval_episodes, float(returns[task]), float(lengths[task]))
+                (
+                    name,
+                    success,
+                    self.config.eval_episodes,
+                    float(returns[task]),
+                    float(lengths[task]),
+                )
             )
         self.logger.log(self.step, scalars)
         self.run_directory.add_evaluation(self.step, rows)

@@ -19,10 +19,9 @@ from envs import WorkerError
 from mtrl_fair.runs import RunDirectory, RunError
 from scripts.build import (
     build_agent,
-    build_evaluation_envs,
+    build_envs,
     build_replay,
     build_task_set,
-    build_training_envs,
 )
 from scripts.command_line import fail, or_fail, parse, resolve_device, split_preset
 from scripts.loop import LATEST, NonFiniteTrainingError, TrainingLoop
@@ -61,6 +60,7 @@ def main(arguments: list[str]) -> None:
                 " --total-steps to continue it."
             )
             return
+        run.write_config(to_dict(config))
         run.rewind(state["step"])
     console = Console()
     console.print(f"run directory: {run.path}", highlight=False, soft_wrap=True)
@@ -70,8 +70,8 @@ def main(arguments: list[str]) -> None:
     should_stop = stop_on_signal()
 
     task_set = build_task_set(config)
-    envs = build_training_envs(config, task_set)
-    evaluation_envs = build_evaluation_envs(config, task_set)
+    envs = build_envs(config, task_set)
+    evaluation_envs = build_envs(config, task_set, evaluation=True)
     agent = build_agent(config, envs.num_envs, device)
     replay = build_replay(config, envs.num_envs, device)
     try:
@@ -95,7 +95,10 @@ def main(arguments: list[str]) -> None:
     if finished:
         print(f"finished. Evaluate it with: python scripts/evaluate.py {run.path}")
     else:
-        print(f"stopped at step {loop.step}. Continue with: python scripts/train.py --resume {run.path}")
+        print(
+            f"stopped at step {loop.step}. Continue with:"
+            f" python scripts/train.py --resume {run.path}"
+        )
         sys.exit(130)
 
 
@@ -113,8 +116,8 @@ def open_run(folder: str, flags: list[str]) -> tuple[RunDirectory, TrainConfig]:
         old, new = getattr(saved, field.name), getattr(wanted, field.name)
         if old != new and field.name not in ("total_steps", "device"):
             raise RunError(
-                f"{field.name} is {old} in {folder}, and a resumed run keeps it: leave the flag out,"
-                " or start a new run"
+                f"{field.name} is {old} in {folder}, and a resumed run keeps it: leave the flag"
+                " out, or start a new run"
             )
     if wanted.total_steps < saved.total_steps:
         raise RunError(

@@ -1,0 +1,305 @@
+"""The agent's update: against the loop, isolated, deterministic, and it learns."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from agents import (
+    ARCHITECTURES,
+    Batch,
+    MultiTaskSAC,
+    NetworkConfig,
+    ReplayBuffer,
+    SACConfig,
+    Transition,
+)
+from agents.losses import actor_loss, critic_loss, td_target
+from agents.policy import squashed_sample
+from mtrl_fair import NonFiniteError, fairgrad_weights, make_combiner
+
+K, B, OBS, ACT = 3, 8, 5, 2
+NETWORK = NetworkConfig(width=16, depth=2, layer_norm=True)
+CONFIG = SACConfig(actor=NETWORK, critic=NETWORK, batch_size=B, max_grad_norm=None)
+
+
+def make_agent(
+    combiner: str = "fairgrad",
+    architecture: str = "multi_head",
+    config: SACConfig = CONFIG,
+    seed: int = 0,
+    **sizes: int,
+) -> MultiTaskSAC:
+    tasks = sizes.get("num_tasks", K)
+    return MultiTaskSAC(
+        sizes.get("observation_size", OBS),
+        sizes.get("action_size", ACT),
+        tasks,
+        make_combiner(combiner, num_tasks=tasks),
+        make_combiner(combiner, num_tasks=tasks),
+        make_combiner(combiner, num_tasks=tasks) if config.combine_temperature else None,
+        architecture=architecture,
+        config=config,
+        seed=seed,
+    )
+
+
+def make_batch(seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+
+    def randn(*shape: int) -> Tensor:
+        return torch.randn(K, B, *shape, generator=generator)
+
+    scale = torch.tensor([1.0, 10.0, 100.0]).unsqueeze(1)
+    return Batch(randn(OBS), randn(ACT).tanh(), scale * randn(), torch.zeros(K, B), randn(OBS))
+
+
+def noise_of(agent: MultiTaskSAC) -> Tensor:
+    """The noise that the agent's next draw will give."""
+    generator = torch.Generator()
+    generator.set_state(agent.generator.get_state())
+    return torch.randn(K, B, ACT, generator=generator)
+
+
+def looped_task_losses(agent: MultiTaskSAC, batch: Batch, which: str) -> Tensor:
+    """Losses written out with ordinary calls, for autograd.grad task by task."""
+    noise, temperature = noise_of(agent), agent.log_temperature.exp().unsqueeze(1)
+    if which == "critic":
+        with torch.no_grad():
+            output = agent.actor(batch.next_observation)
+            mean, log_std = output.chunk(2, -1)
+            action, log_prob = squashed_sample(mean, log_std.clamp(-20, 2), noise)
+            q = agent.target_critic(torch.cat([batch.next_observation, action], -1)).squeeze(-1)
+            target = td_target(batch.reward, batch.terminated, q, log_prob, temperature, 0.99)
+        return critic_loss(
+            agent.critic(torch.cat([batch.observation, batch.action], -1)).squeeze(-1), target
+        )
+    mean, log_std = agent.actor(batch.observation).chunk(2, -1)
+    action, log_prob = squashed_sample(mean, log_std.clamp(-20, 2), noise)
+    q = agent.critic(torch.cat([batch.observation, action], -1)).squeeze(-1)
+    return actor_loss(q, log_prob, temperature)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("which", ["critic", "actor"])
+def test_gradients_equal_the_loop(architecture, which):
+    agent, batch = make_agent(architecture=architecture), make_batch()
+    network = getattr(agent, which)
+    reference = copy.deepcopy(agent)
+    reference_network = getattr(reference, which).requires_grad_(True)
+    losses = looped_task_losses(reference, batch, which)
+    parameters = dict(reference_network.named_parameters())
+    rows = [
+        torch.autograd.grad(loss, list(parameters.values()), retain_graph=True) for loss in losses
+    ]
+    jacobian = {
+        name: torch.stack(column)
+        for name, column in zip(parameters, zip(*rows, strict=True), strict=True)
+    }
+    own = network.task_parameter_names()
+    shared = torch.cat([jacobian[name].flatten(1) for name in parameters if name not in own], 1)
+    weights = fairgrad_weights((shared @ shared.mT).double(), 2.0).float()
+
+    getattr(agent, f"update_{which}")(batch)
+    for name, parameter in network.named_parameters():
+        if name in own:  # the diagonal: each head its own task's gradient, unweighted
+            expected = torch.stack([jacobian[name][k, k] for k in range(K)])
+        else:
+            expected = torch.einsum("k,k...->...", weights, jacobian[name])
+        torch.testing.assert_close(parameter.grad, expected, rtol=2e-3, atol=1e-5)
+
+
+def test_updates_touch_only_what_they_should():
+    agent, batch = make_agent(), make_batch()
+
+    def snapshot() -> dict[str, Tensor]:
+        parts = {"actor": agent.actor, "critic": agent.critic, "target": agent.target_critic}
+        flat = {name: torch.cat([p.flatten() for p in m.parameters()]) for name, m in parts.items()}
+        return flat | {"temperature": agent.log_temperature.clone()}
+
+    def changed(update) -> set[str]:
+        before = snapshot()
+        update()
+        return {name for name, value in snapshot().items() if not torch.equal(value, before[name])}
+
+    assert changed(lambda: agent.update_critic(batch)) == {"critic"}
+    assert changed(lambda: agent.update_actor(batch)) == {"actor"}
+    assert changed(lambda: agent.update_temperature(torch.randn(K, B))) == {"temperature"}
+    assert changed(agent.update_target) == {"target"}
+    assert changed(lambda: agent.act(np.zeros((K, OBS), np.float32))) == set()
+
+
+def test_target_network_moves_by_its_rate():
+    agent = make_agent()
+    for parameter in agent.critic.parameters():
+        parameter.data.add_(1.0)
+    before = [p.clone() for p in agent.target_critic.parameters()]
+    agent.update_target()
+    for old, new in zip(before, agent.target_critic.parameters(), strict=True):
+        torch.testing.assert_close(new - old, torch.full_like(old, 0.005), rtol=1e-3, atol=1e-6)
+
+
+def test_trunk_and_each_head_are_clipped_apart():
+    config = SACConfig(actor=NETWORK, critic=NETWORK, max_grad_norm=1e-3)
+    agent, batch = make_agent(combiner="ls", config=config), make_batch()
+    agent.update_critic(batch)
+    own = agent.critic.task_parameter_names()
+    parameters = dict(agent.critic.named_parameters())
+    trunk = torch.cat([p.grad.flatten() for name, p in parameters.items() if name not in own])
+    heads = torch.cat([parameters[name].grad.flatten(1) for name in own], 1)
+    torch.testing.assert_close(trunk.norm(), torch.tensor(1e-3))
+    torch.testing.assert_close(heads.norm(dim=1), torch.full((K,), 1e-3))
+
+
+def test_temperature_per_task_or_single():
+    single = SACConfig(actor=NETWORK, critic=NETWORK, per_task_temperature=False)
+    log_prob = torch.tensor([[10.0], [-10.0], [0.0]]).expand(K, B)
+    agent = make_agent()
+    agent.update_temperature(log_prob)  # entropy -10, 10, 0 against the target of -4
+    assert (agent.log_temperature > 0).tolist() == [True, False, False]
+    agent = make_agent(config=single)
+    agent.update_temperature(log_prob)
+    assert agent.log_temperature.shape == (1,)
+    assert agent.log_temperature < 0  # the mean entropy is 0
+
+
+def test_a_combined_temperature_follows_the_combiner():
+    config = SACConfig(
+        actor=NETWORK, critic=NETWORK, per_task_temperature=False, combine_temperature=True
+    )
+    agent = make_agent(config=config)
+    log_prob = torch.tensor([[1.0], [2.0], [3.0]]).expand(K, B)
+    agent.update_temperature(log_prob)
+    rows = -(log_prob.mean(1, keepdim=True) - 4.0)
+    weights = fairgrad_weights((rows @ rows.mT).double(), 2.0).float()
+    torch.testing.assert_close(agent.log_temperature.grad, weights @ rows, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="if and only if"):
+        MultiTaskSAC(OBS, ACT, K, *[make_combiner("ls", K)] * 2, config=config)
+
+
+def test_act_is_deterministic_or_a_sample_in_range():
+    agent, observation = make_agent(), np.ones((K, OBS), np.float32)
+    first = agent.act(observation, deterministic=True)
+    assert first.shape == (K, ACT)
+    np.testing.assert_array_equal(first, agent.act(observation, deterministic=True))
+    samples = np.stack([agent.act(observation) for _ in range(50)])
+    assert samples.std(0).min() > 0.1
+    assert abs(samples).max() <= 1
+
+
+@pytest.mark.parametrize("combiner", ["fairgrad", "ls"])
+def test_the_same_seed_twice_is_bit_identical(combiner):
+    def parameters_after_updates(seed: int) -> list[Tensor]:
+        agent = make_agent(combiner, seed=seed)
+        for step in range(5):
+            agent.update(make_batch(step))
+        return list(agent.actor.parameters())
+
+    first, again, other = (parameters_after_updates(seed) for seed in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_making_an_agent_leaves_the_global_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    make_agent()
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_state_round_trip_continues_bit_for_bit():
+    agent, restored = make_agent(), make_agent(seed=7)
+    agent.update(make_batch())
+    restored.load_state_dict(copy.deepcopy(agent.state_dict()))
+    observation = np.ones((K, OBS), np.float32)
+    for step in range(3):
+        metrics, restored_metrics = (a.update(make_batch(step)) for a in (agent, restored))
+        for key in metrics:
+            assert torch.equal(metrics[key], restored_metrics[key]), key
+        np.testing.assert_array_equal(agent.act(observation), restored.act(observation))
+
+
+def test_a_non_finite_loss_names_the_task_and_changes_nothing():
+    agent, batch = make_agent(), make_batch()
+    batch.reward[1, 0] = float("inf")
+    before = [parameter.clone() for parameter in agent.critic.parameters()]
+    with pytest.raises(NonFiniteError, match="critic loss of task 1 is not finite"):
+        agent.update(batch)
+    assert all(torch.equal(a, b) for a, b in zip(before, agent.critic.parameters(), strict=True))
+
+
+def test_a_non_finite_head_gradient_is_caught():
+    agent, batch = make_agent(combiner="ls"), make_batch()
+    # A head of zeros shields the trunk from a huge error; only the head's own gradient shows it.
+    agent.critic.head.weight.data.zero_()
+    agent.critic.trunk[-2].weight.data.fill_(1e10)
+    batch.reward[2] = 1e18
+    with pytest.raises(NonFiniteError, match="critic head gradient of task 2"):
+        agent.update(batch)
+
+
+def test_metrics_stay_tensors_without_a_graph():
+    metrics = make_agent().update(make_batch())
+    for key, value in metrics.items():
+        assert isinstance(value, Tensor), key
+        assert not value.requires_grad, key
+        assert value.shape == ((K,) if "{task}" in key else ()), key
+
+
+@pytest.mark.parametrize("combiner", ["fairgrad", "ls"])
+def test_learns_two_opposite_identity_tasks(combiner):
+    """Observation in [-1, 1], one-step episodes; task 0 wants action = observation, task 1 its
+    negative. A policy that confuses tasks earns -4/3 on average, a perfect one 0."""
+    network = NetworkConfig(width=64, depth=2)
+    config = SACConfig(
+        actor=network,
+        critic=network,
+        actor_learning_rate=3e-3,
+        critic_learning_rate=3e-3,
+        temperature_learning_rate=3e-3,
+        initial_temperature=0.1,
+        target_entropy=-1.0,
+        target_rate=0.05,
+    )
+    sizes = {"num_tasks": 2, "observation_size": 1, "action_size": 1}
+    agent = make_agent(combiner, config=config, **sizes)
+    replay = ReplayBuffer(2, 10_000, 1, 1)
+    generator = np.random.default_rng(0)
+    sign = np.array([[1.0], [-1.0]])
+
+    def observe() -> np.ndarray:
+        return generator.uniform(-1, 1, (2, 1)).astype(np.float32)
+
+    for step in range(700):
+        observation = observe()
+        action = agent.act(observation)
+        reward = -((action - sign * observation) ** 2).sum(1)
+        replay.add(Transition(observation, action, reward, np.ones(2, bool), observe()))
+        if step >= 50:
+            agent.update(replay.sample(64))
+    rewards = []
+    for _ in range(200):
+        observation = observe()
+        action = agent.act(observation, deterministic=True)
+        rewards.append(-((action - sign * observation) ** 2).sum(1))
+    assert np.mean(rewards, axis=0).min() > -0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"discount": 1.5}, "discount is 1.5"),
+        ({"target_rate": 0.0}, "target_rate is 0.0"),
+        ({"actor_learning_rate": -1.0}, "actor_learning_rate is -1.0"),
+        ({"log_std_min": 3.0}, "log_std_min is 3.0"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm is 0.0"),
+        ({"combine_temperature": True}, "needs a single temperature"),
+    ],
+)
+def test_impossible_hyperparameters_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SACConfig(**options)

@@ -1,0 +1,88 @@
+"""Evaluation: every goal once, success at any step."""
+
+import numpy as np
+import pytest
+from metaworld.policies import ENV_POLICY_MAP
+
+from envs import TaskSet, evaluate, make_vec
+from envs.evaluation import Evaluation
+
+# The scripted experts warn that their actions exceed [-1, 1].
+pytestmark = pytest.mark.filterwarnings("ignore:Constant:UserWarning")
+
+TASKS = ("drawer-close-v3", "reach-v3", "push-v3")
+EPISODES = 6
+
+
+@pytest.fixture(scope="module")
+def task_set() -> TaskSet:
+    return TaskSet.make(TASKS, seed=0)
+
+
+@pytest.fixture(scope="module")
+def venv(task_set):
+    venv = make_vec(
+        task_set, goal_order="sequential", terminate_on_success=True, max_episode_steps=150
+    )
+    yield venv
+    venv.close()
+
+
+def mixed_policy(goals: list):
+    """Experts for the first two tasks, standing still in the third; notes reach's goals."""
+    experts = [ENV_POLICY_MAP[name]() for name in TASKS[:2]]
+
+    def act(observation: np.ndarray) -> np.ndarray:
+        goals.append(tuple(observation[1, 36:]))
+        action = np.zeros((3, 4), np.float32)
+        for row, expert in enumerate(experts):
+            action[row] = np.clip(expert.get_action(observation[row].astype(np.float64)), -1, 1)
+        return action
+
+    return act
+
+
+def test_every_goal_once_until_success(venv):
+    goals: list[tuple[float, ...]] = []
+    result = evaluate(mixed_policy(goals), venv, EPISODES)
+    assert result.task_names == TASKS
+    assert result.successes.shape == (3, EPISODES)
+    assert result.success.tolist() == [1, 1, 0]
+    assert result.mean_success == pytest.approx(2 / 3)
+    assert (result.lengths[:2] < 150).all()  # they end at the first success
+    assert (result.lengths[2] == 150).all()
+    assert (result.returns[0] != 0).all()
+    reach_goals = list(dict.fromkeys(goals[: result.lengths[1].sum()]))
+    assert len(reach_goals) == EPISODES
+    assert len(goals) == result.lengths.sum(1).max()
+
+
+def test_repeats_exactly(venv):
+    first, second = (evaluate(mixed_policy([]), venv, 2) for _ in range(2))
+    assert (first.returns == second.returns).all()
+    assert (first.lengths == second.lengths).all()
+
+
+def test_can_be_stopped(venv):
+    assert evaluate(mixed_policy([]), venv, 2, should_stop=lambda: True) is None
+
+
+def test_statistics_by_hand():
+    successes = np.array([[True, True, True, False], [False] * 4])
+    result = Evaluation(("a", "b"), successes, np.ones((2, 4)), np.ones((2, 4), np.int64))
+    assert result.success.tolist() == [0.75, 0]
+    assert result.standard_error.tolist() == pytest.approx([(0.75 * 0.25 / 4) ** 0.5, 0])
+    assert result.mean_success == 0.375
+
+
+def test_bad_requests_are_refused(venv, task_set):
+    with pytest.raises(ValueError, match="51 evaluation episodes per task were asked for"):
+        evaluate(lambda observation: observation, venv, 51)
+    with pytest.raises(ValueError, match="there are 50"):
+        evaluate(lambda observation: observation, venv, 0)
+    training = make_vec(task_set)
+    try:
+        with pytest.raises(ValueError, match="goal_order='sequential'"):
+            evaluate(lambda observation: observation, training, 1)
+    finally:
+        training.close()

@@ -1,0 +1,331 @@
+"""The command line on real Meta-World: files, resume, kills and bad input."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils import _pytree as pytree
+
+from scripts import evaluate, train
+
+ROOT = Path(__file__).parents[2]
+TASKS = ("reach-v3", "drawer-close-v3")
+FLAGS = [
+    "mt10-quickstart",
+    *("--tasks", *TASKS),
+    *("--total-steps", "240", "--eval-every", "80", "--eval-episodes", "2"),
+    *("--learning-starts", "50", "--log-every", "20"),
+    *("--environment.max-episode-steps", "60", "--environment.num-workers", "1"),
+    *("--agent.actor.width", "32", "--agent.critic.width", "32"),
+]
+
+
+def command(script: str, *arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *arguments]
+
+
+def run(script: str, *arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command(script, *arguments), capture_output=True, text=True, check=False, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run that was never interrupted."""
+    path = tmp_path_factory.mktemp("train") / "run"
+    result = run("train", *FLAGS, "--run-dir", str(path))
+    assert result.returncode == 0, result.stderr
+    return path
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def metrics(path: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("charts/steps_per_second", None)  # the one number that is a clock's
+    return lines
+
+
+def assert_same_run(path: Path, other: Path) -> None:
+    """Bit for bit: metrics, evaluations and everything in the checkpoint, replay included."""
+    assert metrics(path) == metrics(other)
+    evaluations = "evaluations.csv"
+    assert (path / evaluations).read_bytes() == (other / evaluations).read_bytes()
+    leaves = [
+        pytree.tree_leaves(torch.load(p / "checkpoints" / "latest.pt", weights_only=True))
+        for p in (path, other)
+    ]
+    assert len(leaves[0]) == len(leaves[1]) > 100
+    for ours, theirs in zip(*leaves, strict=True):
+        if isinstance(ours, torch.Tensor):
+            assert torch.equal(ours, theirs)
+        elif not (isinstance(ours, str) and ours.startswith("{")):  # the config: total_steps
+            assert ours == theirs
+
+
+def test_a_run_directory_holds_what_the_readme_says(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert {"config.json", "metadata.json", "metrics.jsonl", "evaluations.csv"} <= names
+    assert {p.name for p in (finished / "checkpoints").iterdir()} == {"latest.pt", "best.pt"}
+    config = json.loads((finished / "config.json").read_text())
+    assert (config["tasks"], config["combiner"], config["alpha"]) == (list(TASKS), "fairgrad", 2.0)
+    with (finished / "evaluations.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["step"], row["task"]) for row in rows] == [
+        (step, task) for step in ("80", "160", "240") for task in TASKS
+    ]
+    assert all(row["episodes"] == "2" and 0 <= float(row["success"]) <= 1 for row in rows)
+
+
+def test_tensorboard_holds_every_key_of_the_glossary_and_no_other(finished):
+    events = EventAccumulator(str(finished)).Reload()
+    written = set(events.Tags()["scalars"])
+    glossary = (ROOT / "docs" / "metrics.md").read_text()
+    documented = set()
+    for line in glossary.splitlines():
+        if line.startswith("| `"):
+            key = line.split("`")[1]
+            for network in ("critic", "actor"):
+                for task in TASKS:
+                    documented.add(key.replace("{network}", network).replace("{task}", task))
+    assert written == documented
+    success = events.Scalars("charts/mean_success_rate")
+    assert [point.step for point in success] == [80, 160, 240]
+    weights = events.Scalars(f"fairness/weight/{TASKS[0]}/critic")
+    assert len(weights) == 9
+    assert all(point.value > 0 for point in weights)
+
+
+def test_resuming_gives_the_numbers_of_the_uninterrupted_run(finished, tmp_path):
+    path = tmp_path / "run"
+    assert run("train", *FLAGS, "--total-steps", "160", "--run-dir", str(path)).returncode == 0
+    result = run("train", "--resume", str(path), "--total-steps", "240")
+    assert result.returncode == 0, result.stderr
+    assert_same_run(path, finished)
+    assert json.loads((path / "config.json").read_text())["total_steps"] == 240
+
+
+def wait_for(condition, process: subprocess.Popen) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    raise AssertionError("it did not happen within a minute")
+
+
+def last_step(path: Path) -> int:
+    lines = (
+        (path / "metrics.jsonl").read_text().splitlines()
+        if path.exists() and (path / "metrics.jsonl").exists()
+        else []
+    )
+    return json.loads(lines[-1])["step"] if lines and lines[-1].endswith("}") else 0
+
+
+def start(path: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        command("train", *FLAGS, "--run-dir", str(path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def children(pid: int) -> list[int]:
+    output = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return [int(word) for word in output.stdout.split()]
+
+
+def test_a_killed_run_resumes_from_its_last_checkpoint(finished, tmp_path):
+    path = tmp_path / "run"
+    process = start(path)
+    wait_for(lambda: last_step(path) >= 100, process)  # past the checkpoint at 80
+    workers = children(process.pid)
+    process.kill()
+    process.wait()
+    assert len(workers) == 2
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in workers):
+            break
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)  # none is left behind
+    assert run("train", "--resume", str(path)).returncode == 0
+    assert_same_run(path, finished)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_a_resume_continues(finished, tmp_path, number):
+    path = tmp_path / "run"
+    process = start(path)
+    wait_for(lambda: last_step(path) >= 20, process)
+    os.killpg(process.pid, number)  # the whole group, as a terminal does
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors == ""
+    assert f"--resume {path}" in output
+    step = torch.load(path / "checkpoints" / "latest.pt", weights_only=True)["step"]
+    assert 20 <= step < 240
+    assert run("train", "--resume", str(path)).returncode == 0
+    assert_same_run(path, finished)
+
+
+def test_resuming_a_finished_run_does_nothing(finished):
+    before = (finished / "metrics.jsonl").read_bytes()
+    result = run("train", "--resume", str(finished))
+    assert result.returncode == 0
+    assert "is finished: 240 of 240 steps" in result.stdout
+    assert (finished / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_same_seed_twice_is_the_same_run(finished, tmp_path):
+    path = tmp_path / "run"
+    assert run("train", *FLAGS, "--run-dir", str(path)).returncode == 0
+    assert_same_run(path, finished)
+
+
+def test_a_diverging_run_stops_with_the_task_and_a_finite_checkpoint(tmp_path):
+    path = tmp_path / "run"
+    rate = ("--agent.critic-learning-rate", "1e30")
+    result = run("train", *FLAGS, *rate, "--run-dir", str(path))
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: the critic")
+    assert "reach-v3" in result.stderr
+    assert "is not finite at step" in result.stderr
+    assert "Traceback" not in result.stderr
+    state = torch.load(path / "checkpoints" / "latest.pt", weights_only=True)
+    tensors = [x for x in pytree.tree_leaves(state) if isinstance(x, torch.Tensor)]
+    assert all(tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point())
+
+
+def test_evaluate_prints_a_table_and_writes_json(finished, tmp_path, capsys):
+    output = tmp_path / "result.json"
+    result = run("evaluate", str(finished), "--episodes", "2", "--json", str(output))
+    assert result.returncode == 0, result.stderr
+    for word in ("success", "± s.e.", "return", "episode length", "mean", *TASKS):
+        assert word in result.stdout
+    written = json.loads(output.read_text())
+    assert set(written["tasks"]) == set(TASKS)
+    # The same function and the same goals as the training's last evaluation.
+    with (finished / "evaluations.csv").open(newline="") as file:
+        last = [row for row in csv.DictReader(file) if row["step"] == "240"]
+    for row in last:
+        entry = written["tasks"][row["task"]]
+        assert entry["success"] == float(row["success"])
+        assert entry["return"] == float(row["return"])
+        assert entry["episodes"] == 2
+    mean = sum(float(row["success"]) for row in last) / len(last)
+    assert written["mean_success"] == pytest.approx(mean)
+
+
+def exits_with_2(script, arguments: list[str], capsys) -> str:
+    with pytest.raises(SystemExit) as caught:
+        script(arguments)
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mt10-fairgard"], "unknown preset 'mt10-fairgard': did you mean mt10-fairgrad"),
+        (["--tasks", "reach-v2"], "unknown task 'reach-v2': did you mean reach-v3"),
+        (["--combiner", "pcgard"], "unknown combiner 'pcgard'"),
+        (["--solver", "newtn"], "did you mean newton"),
+        (["--architecture", "multihead"], "did you mean multi_head"),
+        (["--alpha", "-1"], "alpha is -1.0"),
+        (["--total-steps", "0"], "--total-steps is 0"),
+        (["--eval-episodes", "60"], "60 evaluation episodes"),
+        (["--environment.num-goals", "10"], "50 evaluation episodes"),
+        (["--device", "cuda:99"], "the device 'cuda:99' is not there"),
+        (["--device", "gpu"], "the device 'gpu' is not there: choose auto or cpu"),
+        (["--resume", "nowhere"], "there is no run at nowhere"),
+        (["mt10-small", "--resume", "nowhere"], "leave mt10-small out"),
+        (["--agent.critic.width", "0"], "width is 0"),
+        (["--total-steps", "many"], "many"),
+        (["--no-such-flag", "1"], "no-such-flag"),
+    ],
+)
+def test_bad_input_exits_with_2_and_makes_nothing(
+    arguments, message, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert message in exits_with_2(train.main, arguments, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_directory_that_exists_is_left_alone(finished, capsys):
+    before = (finished / "config.json").read_bytes()
+    message = exits_with_2(train.main, ["--run-dir", str(finished)], capsys)
+    assert "exists" in message
+    assert "--resume" in message
+    assert (finished / "config.json").read_bytes() == before
+
+
+def test_a_resume_that_would_change_the_run_is_refused(finished, capsys):
+    for flags, message in [
+        (["--alpha", "1"], "alpha is 2.0 in"),
+        (["--agent.batch-size", "8"], "agent"),
+        (["--total-steps", "100"], "--total-steps 100 is less than the run's 240"),
+    ]:
+        assert message in exits_with_2(train.main, ["--resume", str(finished), *flags], capsys)
+
+
+def test_damaged_checkpoints_are_refused_and_kept(copied, capsys):
+    path = copied / "checkpoints" / "latest.pt"
+    whole = path.read_bytes()
+    resume = ["--resume", str(copied), "--total-steps", "300"]
+    for content in (whole[: len(whole) // 2], b"PK\x03\x04 foreign"):
+        path.write_bytes(content)
+        assert "truncated or no checkpoint" in exits_with_2(train.main, resume, capsys)
+        assert path.read_bytes() == content
+    path.unlink()
+    assert "there is no checkpoint" in exits_with_2(train.main, resume, capsys)
+
+
+def test_a_configuration_that_does_not_match_the_checkpoint_is_refused(copied, capsys):
+    path = copied / "config.json"
+    path.write_text(path.read_text().replace('"alpha": 2.0', '"alpha": 3.0'))
+    message = exits_with_2(train.main, ["--resume", str(copied), "--total-steps", "300"], capsys)
+    assert "alpha is 3.0 there and 2.0 in the checkpoint" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "there is no run at nowhere"),
+        (["RUN", "--episodes", "60"], "60 evaluation episodes per task"),
+        (["RUN", "--episodes", "0"], "0 evaluation episodes per task"),
+        (["RUN", "--device", "cuda:99"], "is not there"),
+        ([], "RUN"),
+    ],
+)
+def test_bad_input_to_evaluate_exits_with_2(arguments, message, finished, capsys):
+    words = [str(finished) if word == "RUN" else word for word in arguments]
+    assert message in exits_with_2(evaluate.main, words, capsys)
+
+
+def test_presets_may_follow_flags():
+    presets = ["mt10-small", "stl"]
+    split = train.split_preset
+    assert split(["stl", "--seed", "1"], presets) == ("stl", ["--seed", "1"])
+    assert split(["--seed", "1", "stl"], presets) == ("stl", ["--seed", "1"])
+    assert split(["--run-dir", "stl"], presets) == (None, ["--run-dir", "stl"])
+    assert split([], presets) == (None, [])
