@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             " was moved"
         )
     try:
+        if not zipfile.is_zipfile(path):  # torch would try older formats
+            raise ValueError("it is no zip archive")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
         raise ValueError(
