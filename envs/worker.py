@@ -107,6 +107,7 @@ def run(pipe: Any, memory_fd: int) -> None:
 
 def main() -> None:
     """The process's entry point: descriptors of the pipe and of the shared memory as arguments."""
-    # Ctrl-C reaches the whole process group; only the parent decides what it means.
+    # Ctrl-C, and a cluster's SIGTERM, reach every process; only the parent decides what they mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     run(Connection(int(sys.argv[1])), int(sys.argv[2]))

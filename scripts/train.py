@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> None:
                 " --total-steps to continue it."
             )
             return
+        or_fail(run.lock)
         run.write_config(to_dict(config))
         run.rewind(state["step"])
     console = Console()
@@ -125,7 +126,6 @@ def open_run(folder: str, flags: list[str]) -> tuple[RunDirectory, TrainConfig]:
             " only be raised"
         )
     wanted.check()
-    run.lock()
     return run, wanted
 
 

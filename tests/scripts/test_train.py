@@ -106,7 +106,7 @@ def test_tensorboard_holds_every_key_of_the_glossary_and_no_other(finished):
     success = events.Scalars("charts/mean_success_rate")
     assert [point.step for point in success] == [80, 160, 240]
     weights = events.Scalars(f"fairness/weight/{TASKS[0]}/critic")
-    assert len(weights) == 9
+    assert [point.step for point in weights] == list(range(60, 241, 20))
     assert all(point.value > 0 for point in weights)
 
 
@@ -160,7 +160,7 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(finished, tmp_path):
     wait_for(lambda: last_step(path) >= 100, process)  # past the checkpoint at 80
     workers = children(process.pid)
     process.kill()
-    process.wait()
+    process.communicate()
     assert len(workers) == 2
     for _ in range(100):
         if not any(Path(f"/proc/{pid}").exists() for pid in workers):
@@ -206,7 +206,7 @@ def test_a_diverging_run_stops_with_the_task_and_a_finite_checkpoint(tmp_path):
     rate = ("--agent.critic-learning-rate", "1e30")
     result = run("train", *FLAGS, *rate, "--run-dir", str(path))
     assert result.returncode == 1
-    assert result.stderr.startswith("error: the critic")
+    assert result.stderr.startswith("error: the ")
     assert "reach-v3" in result.stderr
     assert "is not finite at step" in result.stderr
     assert "Traceback" not in result.stderr
@@ -314,7 +314,7 @@ def test_a_configuration_that_does_not_match_the_checkpoint_is_refused(copied, c
         (["RUN", "--episodes", "60"], "60 evaluation episodes per task"),
         (["RUN", "--episodes", "0"], "0 evaluation episodes per task"),
         (["RUN", "--device", "cuda:99"], "is not there"),
-        ([], "RUN"),
+        ([], "required"),
     ],
 )
 def test_bad_input_to_evaluate_exits_with_2(arguments, message, finished, capsys):
