@@ -28,7 +28,7 @@ class Arguments:
     """Evaluate a run's policy: the deterministic action, every goal once, and success if the flag
     is set at any step of the episode."""
 
-    run: Annotated[str, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run directory."""
     episodes: int | None = None
     """Episodes per task, one per goal; none: all goals (50 unless the run has fewer)."""

@@ -58,6 +58,7 @@ class TrainingLoop:
         self.run_directory = run
         self.reporter = reporter
 
+        self.observation: np.ndarray | None = None
         self.step = 0
         self.evaluated_step = 0
         self.best_success = -1.0
@@ -80,7 +81,7 @@ class TrainingLoop:
         resume_step = self.step if self.step else None
         self.logger = MetricLogger(self.run_directory.path, resume_step)
         try:
-            if self.step == 0:
+            if self.observation is None:
                 self.observation, _ = self.envs.reset()
             self.clock, self.clock_step = time.monotonic(), self.step
             while True:
@@ -145,6 +146,7 @@ class TrainingLoop:
 
     def _advance(self) -> dict[str, torch.Tensor]:
         """One vector step and, once there is enough data, one update."""
+        assert self.observation is not None
         learning = self.step >= self.config.learning_starts
         if learning:
             action = self.agent.act(self.observation)

@@ -23,7 +23,7 @@ from scripts.command_line import fail, or_fail
 class Arguments:
     """Draw the success rates in `evaluations.csv`, one panel per run."""
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directories."""
     output: Path = Path("learning_curves.png")
     """The figure; its ending decides the format."""

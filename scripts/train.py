@@ -63,12 +63,12 @@ def main(arguments: list[str]) -> None:
         or_fail(run.lock)
         run.write_config(to_dict(config))
         run.rewind(state["step"])
+    should_stop = stop_on_signal()
     console = Console()
     console.print(f"run directory: {run.path}", highlight=False, soft_wrap=True)
     console.print(
         f"curves: tensorboard --logdir {run.path.parent}", highlight=False, soft_wrap=True
     )
-    should_stop = stop_on_signal()
 
     task_set = build_task_set(config)
     envs = build_envs(config, task_set)
