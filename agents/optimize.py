@@ -46,9 +46,9 @@ def combined_step(
         raise NonFiniteError(f"{label} {error.what}", error.tasks) from error
     head_gradients = {name: gradients[name] for name in own}
     head_norms = _norms_per_task(head_gradients, losses)
-    if not head_norms.isfinite().all():  # synchronises: a bad step must not reach the parameters
-        tasks = (~head_norms.isfinite()).nonzero().flatten().tolist()
-        raise NonFiniteError(f"{label} head gradient", tasks)
+    finite = (losses + info.gradient_norms + info.weights + head_norms).isfinite()
+    if not finite.all():  # synchronises: a bad step must not reach the parameters
+        raise NonFiniteError(f"{label} gradient", (~finite).nonzero().flatten().tolist())
 
     shrink, shrink_heads = torch.ones_like(info.direction_norm), torch.ones_like(head_norms)
     if max_grad_norm is not None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.generators import restore_generator
 from agents.transitions import Batch, Transition
 
 REWARD_RATE = 1e-3
@@ -110,4 +111,4 @@ class ReplayBuffer:
             stored[:, : self.size] = state["storage"][name]
         self.reward_mean.copy_(state["reward_mean"])
         self.reward_variance.copy_(state["reward_variance"])
-        self.generator.set_state(state["generator"].cpu())
+        restore_generator(self.generator, state["generator"])

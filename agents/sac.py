@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.func import functional_call
 
 from agents.config import SACConfig
+from agents.generators import restore_generator
 from agents.losses import actor_loss, critic_loss, td_target, temperature_loss
 from agents.networks import TaskNetwork
 from agents.optimize import combined_step
 from agents.policy import split_policy_output, squashed_sample
 from agents.transitions import Batch
-from mtrl_fair import Combiner
+from mtrl_fair import Combiner, NonFiniteError
 
 Metrics = dict[str, Tensor]
 """Detached scalars [], or [K] under keys with the placeholder {task}."""
@@ -65,7 +66,7 @@ class MultiTaskSAC:
         self.action_size = action_size
         self.critic_combiner = critic_combiner.to(device)
         self.actor_combiner = actor_combiner.to(device)
-        self.temperature_combiner = temperature_combiner
+        self.temperature_combiner = temperature_combiner and temperature_combiner.to(device)
         self.generator = torch.Generator(device).manual_seed(seed)
 
         with torch.random.fork_rng(devices=[]):  # leaves the caller's global generator alone
@@ -98,14 +99,21 @@ class MultiTaskSAC:
     def act(
         self, observation: Float[np.ndarray, "task obs"], *, deterministic: bool = False
     ) -> Float[np.ndarray, "task act"]:
-        """One action per task: a sample, or the tanh of the mean."""
+        """One action per task: a sample, or the tanh of the mean.
+
+        Raises:
+            NonFiniteError: the policy's output is not finite.
+        """
         features = torch.as_tensor(observation, dtype=torch.float32, device=self.device)
         mean, log_std = self._policy(self.actor(features.unsqueeze(1)))
         if deterministic:
             action = torch.tanh(mean)
         else:
             action, _ = squashed_sample(mean, log_std, self._noise(1))
-        return action.squeeze(1).cpu().numpy()  # the environment needs the action on the host
+        on_host: np.ndarray = action.squeeze(1).cpu().numpy()  # where the environment needs it
+        if not np.isfinite(on_host).all():
+            raise NonFiniteError("action", np.flatnonzero(~np.isfinite(on_host).all(1)).tolist())
+        return on_host
 
     def update(self, batch: Batch) -> Metrics:
         """One step of critic, actor, temperature and target networks.
@@ -209,7 +217,7 @@ class MultiTaskSAC:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.log_temperature.copy_(state["log_temperature"])
-        self.generator.set_state(state["generator"].cpu())
+        restore_generator(self.generator, state["generator"])
 
     def _parts(self) -> dict[str, Any]:
         parts: dict[str, Any] = {

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 from agents import ARCHITECTURES, SACConfig
 from envs.evaluation import check_episodes
 from envs.tasks import task_names
+from envs.vector import MAX_EPISODE_STEPS
 from mtrl_fair import COMBINERS, SOLVERS, Scale, check_alpha
 from mtrl_fair.names import check_name
 
@@ -28,6 +29,16 @@ class EnvironmentConfig:
     """Goals per task, the first ones of the package's 50; training and evaluation share them."""
     num_workers: int | None = None
     """Processes that step the tasks; none: one per usable core, at most one per task."""
+
+    def __post_init__(self) -> None:
+        for name, value, most in (
+            ("num_goals", self.num_goals, NUM_GOALS),
+            ("max_episode_steps", self.max_episode_steps, MAX_EPISODE_STEPS),
+        ):
+            if not 1 <= value <= most:
+                raise ValueError(f"{name} is {value}, but Meta-World allows 1 to {most}")
+        if self.num_workers is not None and self.num_workers < 1:
+            raise ValueError(f"num_workers is {self.num_workers}, expected at least 1 or none")
 
 
 @dataclass(frozen=True)
@@ -102,11 +113,6 @@ class TrainConfig:
         check_name("combiner", self.combiner, COMBINERS)
         check_name("solver", self.solver, SOLVERS)
         check_alpha(self.alpha)
-        if not 1 <= self.environment.num_goals <= NUM_GOALS:
-            raise ValueError(
-                f"--environment.num-goals is {self.environment.num_goals}, but Meta-World has 1 to"
-                f" {NUM_GOALS} goals per task"
-            )
         check_episodes(self.eval_episodes, self.environment.num_goals)
 
 

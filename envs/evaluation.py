@@ -41,6 +41,7 @@ def evaluate(
     venv: MetaWorldVectorEnv,
     episodes: int,
     should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> Evaluation | None:
     """Runs the first `episodes` goals of every task once.
 
@@ -49,6 +50,7 @@ def evaluate(
         venv: made with `goal_order="sequential"` and `terminate_on_success=True`.
         episodes: per task, at most the number of goals.
         should_stop: asked at every step; None is returned if it says so.
+        on_progress: told at every step the share of episodes that have ended.
 
     Raises:
         ValueError: another kind of environment, or fewer goals than episodes.
@@ -73,6 +75,7 @@ def evaluate(
         successes[rows, finished[rows]] |= infos["success"][rows]
         finished += terminated | truncated
         venv.active[finished == episodes] = False
+        on_progress(finished.sum() / successes.size)
     return Evaluation(venv.task_names, successes, returns, lengths)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -37,8 +38,8 @@ class TaskSet(NamedTuple):
         Raises:
             ValueError: an unknown name, with the nearest valid ones, or no name at all.
         """
-        if not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise ValueError(f"the seed is {seed!r}, expected an integer from 0 to 2**32 - 1")
+        if not 0 <= operator.index(seed) < 2**32:
+            raise ValueError(f"the seed is {seed}, expected an integer from 0 to 2**32 - 1")
         if not isinstance(tasks, str) and len(tasks) == 1:
             tasks = tasks[0]
         names = task_names(tasks)

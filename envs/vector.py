@@ -235,6 +235,7 @@ class MetaWorldVectorEnv(VectorEnv):
                 )
             ],
             "needs_reset": self._needs_reset.copy(),
+            "active": self.active.copy(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Float[np.ndarray, "task obs"]:
@@ -256,9 +257,10 @@ class MetaWorldVectorEnv(VectorEnv):
         episodes = [np.asarray(actions) for actions in state["episode_actions"]]
         for row, actions in enumerate(episodes):
             self._episode_actions[row, : len(actions)] = actions
-        if not self._needs_reset.any():
-            self._shared.next_goal[:] = self._goal
-            self._command(worker.RESTORE, episodes)
+        self.active[:] = ~self._needs_reset
+        self._shared.next_goal[:] = self._goal
+        self._command(worker.RESTORE, episodes)
+        self.active[:] = np.asarray(state["active"])
         self._shared.next_goal[:] = np.asarray(state["next_goal"])
         return self._shared.observation.copy()
 
@@ -275,11 +277,9 @@ class MetaWorldVectorEnv(VectorEnv):
                 process.wait()
 
     def _start_workers(self, specs: list[worker.RowSpec], num_workers: int) -> None:
-        environment = os.environ | SINGLE_THREAD
+        # The root comes first, or a folder named envs where the user works would be imported.
         root = str(Path(__file__).parents[1])
-        environment["PYTHONPATH"] = os.pathsep.join(
-            filter(None, [root, os.environ.get("PYTHONPATH")])
-        )
+        code = f"import sys; sys.path.insert(0, {root!r}); from envs.worker import main; main()"
         self._pipes: list[Connection] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         with tempfile.TemporaryFile() as file:
@@ -289,14 +289,9 @@ class MetaWorldVectorEnv(VectorEnv):
                 ours, theirs = multiprocessing.Pipe()
                 descriptors = (theirs.fileno(), file.fileno())
                 process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-c",
-                        "from envs.worker import main; main()",
-                        *map(str, descriptors),
-                    ],
+                    [sys.executable, "-c", code, *map(str, descriptors)],
                     pass_fds=descriptors,
-                    env=environment,
+                    env=os.environ | SINGLE_THREAD,
                 )
                 theirs.close()
                 self._pipes.append(ours)
@@ -304,19 +299,25 @@ class MetaWorldVectorEnv(VectorEnv):
         self._rows_of = [
             list(range(first, len(specs), num_workers)) for first in range(num_workers)
         ]
-        for pipe, rows in zip(self._pipes, self._rows_of, strict=True):
-            pipe.send((len(specs), [specs[row] for row in rows]))
+        for index, rows in enumerate(self._rows_of):
+            self._send(index, (len(specs), [specs[row] for row in rows]))
         self._await_replies()
 
     def _command(self, command: bytes, payload: Any = None) -> None:
-        for index, pipe in enumerate(self._pipes):
-            try:
-                pipe.send_bytes(command)
-                if payload is not None:
-                    pipe.send(payload)
-            except OSError:
-                self._raise_ended(index)
+        for index in range(len(self._pipes)):
+            self._send(index, command)
+            if payload is not None:
+                self._send(index, payload)
         self._await_replies()
+
+    def _send(self, index: int, message: Any) -> None:
+        try:
+            if isinstance(message, bytes):
+                self._pipes[index].send_bytes(message)
+            else:
+                self._pipes[index].send(message)
+        except OSError:
+            self._raise_ended(index)
 
     def _await_replies(self) -> None:
         for index, pipe in enumerate(self._pipes):

@@ -92,7 +92,8 @@ def run(pipe: Any, memory_fd: int) -> None:
             if command == RESTORE:
                 episodes = pipe.recv()
                 for row in rows:
-                    row.restore(episodes[row.spec.row])
+                    if shared.active[row.spec.row]:
+                        row.restore(episodes[row.spec.row])
             else:
                 for row in rows:
                     if shared.active[row.spec.row]:

@@ -31,8 +31,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads what `save_checkpoint` wrote, onto the CPU.
+def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """Reads what `save_checkpoint` wrote, onto the CPU; with `mmap`, tensors when they are used.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -40,17 +40,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"there is no checkpoint {path}: the run ended before its first evaluation, or the file"
-            " was moved"
+            f"there is no checkpoint {path}: the run ended before it had one, or the file was"
+            " moved; start a new run"
         )
     try:
         if not zipfile.is_zipfile(path):  # torch would try older formats
             raise ValueError("it is no zip archive")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
         raise ValueError(
-            f"the checkpoint {path} is truncated or no checkpoint of mtrl-fair: restore the file"
-            " or take another one of this run"
+            f"the checkpoint {path} is truncated or no checkpoint of mtrl-fair: restore the"
+            " file or start a new run"
         ) from error
     if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
         raise ValueError(

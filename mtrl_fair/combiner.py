@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mtrl_fair.names import check_name
-from mtrl_fair.scale import Scale, scaled_weights
-from mtrl_fair.solver import NonFiniteError
+from mtrl_fair.scale import Scale, scale_factor
+from mtrl_fair.solver import NonFiniteError, check_gramian
 
 Gradients = TypeVar("Gradients", Tensor, dict[str, Tensor])
 
@@ -60,7 +60,13 @@ class Combiner(nn.Module, ABC):
     def forward(self, gramian: Tensor) -> Tensor:
         """Task weights [..., K] for a Gramian [..., K, K], `scale` included."""
         self._check_num_tasks(gramian.shape[-1])
-        return scaled_weights(gramian, self.solve(gramian)[0], self.scale)
+        weights, _ = self._present_weights(gramian)
+        squared_norm = (weights.unsqueeze(-2) @ gramian @ weights.unsqueeze(-1)).squeeze(-1)
+        squared_sum = gramian.sum((-2, -1)).unsqueeze(-1)
+        factor = scale_factor(
+            self.scale, gramian.shape[-1], _root(squared_norm), _root(squared_sum)
+        )
+        return weights * factor
 
     def combine(
         self, task_gradients: Gradients, task_losses: Tensor
@@ -75,16 +81,41 @@ class Combiner(nn.Module, ABC):
             The direction, [P] or a dict of [*shape], and a `CombinerInfo`.
 
         Raises:
-            NonFiniteError: a loss or (on CPU) a gradient is not finite; it names the tasks.
+            ValueError: shapes that do not fit.
+            NonFiniteError: a loss or gradient is not finite; it names the tasks. Not on CUDA, where
+                looking would make the host wait: look at `info.gradient_norms` there.
         """
         named = task_gradients if isinstance(task_gradients, dict) else {"": task_gradients}
-        rows = [gradient.flatten(1) for gradient in named.values()]
-        info = self._info(rows, task_losses)
-        flat = [info.weights.to(row.dtype) @ row for row in rows]
-        direction = {
-            name: part.view(gradient.shape[1:])
-            for (name, gradient), part in zip(named.items(), flat, strict=True)
+        # Half-precision products would overflow; the combination returns to the gradients' dtype.
+        rows = {
+            name: gradient.flatten(1).to(torch.promote_types(gradient.dtype, torch.float32))
+            for name, gradient in named.items()
         }
+        self._check(rows, task_losses)
+        gramian = torch.stack([row @ row.mT for row in rows.values()]).sum(0)
+        check_gramian(gramian)
+        weights, residual = self._present_weights(gramian)
+        parts = {name: weights.to(row.dtype) @ row for name, row in rows.items()}
+        # Not from the Gramian: w' A w cancels where gradients conflict strongly.
+        norm = norm_of_sum = _norm(parts.values())
+        if self.scale == "norm":
+            norm_of_sum = _norm(row.sum(0) for row in rows.values())
+        factor = scale_factor(self.scale, len(task_losses), norm, norm_of_sum)
+        direction = {
+            name: (part * factor).to(named[name].dtype).view(named[name].shape[1:])
+            for name, part in parts.items()
+        }
+        norms = _root(gramian.diagonal())
+        product = norms.unsqueeze(1) * norms
+        cosines = torch.where(product > 0, gramian / product.where(product > 0, 1), 0)
+        info = CombinerInfo(
+            weights=weights * factor,
+            residual=residual,
+            cosines=cosines,
+            conflicts=cosines.triu(1).lt(0).sum(),
+            gradient_norms=norms,
+            direction_norm=norm * factor,
+        )
         return (direction if isinstance(task_gradients, dict) else direction[""]), info
 
     def backward(
@@ -98,25 +129,25 @@ class Combiner(nn.Module, ABC):
 
         Args:
             task_losses: [K], with a graph.
-            shared_parameters: the parameters that several tasks use.
+            shared_parameters: the parameters that several tasks use; frozen ones are left out.
             task_parameters: K collections, the parameters that only task k uses (its head).
 
         Raises:
             ValueError: shapes that do not fit.
-            NonFiniteError: a loss or (on CPU) a gradient is not finite. No `.grad` has changed.
+            NonFiniteError: as in `combine`. No `.grad` has changed then.
         """
-        shared = list(shared_parameters)
-        own = [list(parameters) for parameters in task_parameters or [()] * len(task_losses)]
+        _check_losses(task_losses)
+        shared = _trainable(shared_parameters)
+        own = [_trainable(parameters) for parameters in task_parameters or [()] * len(task_losses)]
         if len(own) != len(task_losses):
             raise ValueError(
                 f"task_parameters has {len(own)} collections for {len(task_losses)} task losses:"
                 " give one per task, empty ones included"
             )
-        jacobian, own_gradients = _jacobian(task_losses, shared, own, keep_graph=False)
-        direction, info = self.combine(jacobian, task_losses.detach())
-        parts = direction.split([parameter.numel() for parameter in shared])
-        for parameter, part in zip(shared, parts, strict=True):
-            _accumulate(parameter, part.view_as(parameter))
+        task_gradients, own_gradients = _loop(task_losses, shared, own, keep_graph=False)
+        direction, info = self.combine(task_gradients, task_losses.detach())
+        for parameter, gradient in zip(shared, direction.values(), strict=True):
+            _accumulate(parameter, gradient)
         for parameters, gradients in zip(own, own_gradients, strict=True):
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 _accumulate(parameter, gradient)
@@ -130,38 +161,35 @@ class Combiner(nn.Module, ABC):
         Args:
             task_losses: [K], with a graph, which stays usable.
             shared_parameters: the parameters whose task gradients decide the weights.
+
+        Raises:
+            ValueError, NonFiniteError: as in `backward`.
         """
-        shared = list(shared_parameters)
-        jacobian, _ = _jacobian(task_losses, shared, [()] * len(task_losses), keep_graph=True)
-        weights = self._info([jacobian], task_losses.detach()).weights
-        return weights.to(task_losses.dtype) @ task_losses
+        _check_losses(task_losses)
+        task_gradients, _ = _loop(
+            task_losses, _trainable(shared_parameters), [()] * len(task_losses), keep_graph=True
+        )
+        _, info = self.combine(task_gradients, task_losses.detach())
+        return info.weights.to(task_losses.dtype) @ task_losses
 
     def after_step(self, task_losses: Tensor) -> None:
         """A second look at the losses, [K], after the optimiser step. Only some methods use it."""
 
-    def _info(self, rows: list[Tensor], task_losses: Tensor) -> CombinerInfo:
+    def _present_weights(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
+        """The method's weights, 0 for tasks without a gradient, and its residual."""
+        weights, residual = self.solve(gramian)
+        return weights.where(gramian.diagonal(dim1=-2, dim2=-1) > 0, 0), residual
+
+    def _check(self, rows: dict[str, Tensor], task_losses: Tensor) -> None:
+        _check_losses(task_losses)
         self._check_num_tasks(len(task_losses))
-        if task_losses.ndim != 1 or any(len(row) != len(task_losses) for row in rows):
+        if any(len(row) != len(task_losses) for row in rows.values()):
             raise ValueError(
-                f"task losses of shape {list(task_losses.shape)} do not fit task gradients with"
-                f" {[len(row) for row in rows]} rows: one loss and one row per task"
+                f"{len(task_losses)} task losses do not fit task gradients with"
+                f" {sorted({len(row) for row in rows.values()})} rows: one of each per task"
             )
         if not task_losses.is_cuda and not task_losses.isfinite().all():
             raise NonFiniteError("loss", (~task_losses.isfinite()).nonzero().flatten().tolist())
-        gramian = sum((row @ row.mT for row in rows), start=rows[0].new_zeros(()))
-        solution, residual = self.solve(gramian)
-        weights = scaled_weights(gramian, solution, self.scale)
-        norms = gramian.diagonal().clamp(min=0).sqrt()
-        product = norms[:, None] * norms
-        cosines = torch.where(product > 0, gramian / product.where(product > 0, 1), 0)
-        return CombinerInfo(
-            weights=weights,
-            residual=residual,
-            cosines=cosines,
-            conflicts=cosines.triu(1).lt(0).sum(),
-            gradient_norms=norms,
-            direction_norm=(weights @ gramian @ weights).clamp(min=0).sqrt(),
-        )
 
     def _check_num_tasks(self, number: int) -> None:
         if self.num_tasks is not None and number != self.num_tasks:
@@ -170,28 +198,39 @@ class Combiner(nn.Module, ABC):
             )
 
 
-def _jacobian(
+def _check_losses(task_losses: Tensor) -> None:
+    if not isinstance(task_losses, Tensor) or task_losses.ndim != 1:
+        found = list(task_losses.shape) if isinstance(task_losses, Tensor) else type(task_losses)
+        raise ValueError(f"task losses must be one tensor [K], got {found}: stack them")
+
+
+def _trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
+    return [parameter for parameter in parameters if parameter.requires_grad]
+
+
+def _loop(
     task_losses: Tensor,
     shared: list[Tensor],
     own: Sequence[Sequence[Tensor]],
     keep_graph: bool,
-) -> tuple[Tensor, list[list[Tensor]]]:
+) -> tuple[dict[str, Tensor], list[list[Tensor]]]:
+    """Task gradients [K, *shape] of the shared parameters, by position, and those of the heads."""
     if not shared:
-        raise ValueError("no shared parameters: give the parameters that several tasks use")
+        raise ValueError("no shared parameters that require a gradient: give the common trunk's")
     rows, own_gradients = [], []
     last = len(task_losses) - 1
     for k, loss in enumerate(task_losses):
-        inputs = [*shared, *own[k]]
         gradients = torch.autograd.grad(
             loss,
-            inputs,
+            [*shared, *own[k]],
             retain_graph=keep_graph or k < last,
             allow_unused=True,
             materialize_grads=True,
         )
-        rows.append(torch.cat([gradient.flatten() for gradient in gradients[: len(shared)]]))
+        rows.append(gradients[: len(shared)])
         own_gradients.append(list(gradients[len(shared) :]))
-    return torch.stack(rows), own_gradients
+    columns = zip(*rows, strict=True)
+    return {str(i): torch.stack(column) for i, column in enumerate(columns)}, own_gradients
 
 
 def _accumulate(parameter: Tensor, gradient: Tensor) -> None:
@@ -199,3 +238,11 @@ def _accumulate(parameter: Tensor, gradient: Tensor) -> None:
         parameter.grad = gradient.detach().clone()
     else:
         parameter.grad += gradient
+
+
+def _root(squared: Tensor) -> Tensor:
+    return squared.clamp(min=0).sqrt()
+
+
+def _norm(parts: Iterable[Tensor]) -> Tensor:
+    return torch.stack([torch.linalg.vector_norm(part) for part in parts]).norm()

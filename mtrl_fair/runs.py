@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -45,19 +45,23 @@ class RunDirectory:
             RunError: the folder exists.
         """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            path.mkdir()
-        except FileExistsError:
+        if path.exists():
             raise RunError(
                 f"the run directory {path} exists: choose another with --run-dir, or continue that"
                 f" run with --resume {path}"
-            ) from None
+            )
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            raise RunError(
+                f"the run directory {path} cannot be made ({error.strerror}): choose another with"
+                " --run-dir"
+            ) from error
         run = cls(path, config)
         run.lock()
         (path / "checkpoints").mkdir()
         run.write_config(run.config)
-        _write(path / "metadata.json", json.dumps(describe_machine(), indent=2) + "\n")
+        _write_json(path / "metadata.json", describe_machine() | {"resumed": []})
         with (path / "evaluations.csv").open("w", newline="") as file:
             csv.writer(file).writerow(EVALUATION_COLUMNS)
         return run
@@ -85,7 +89,14 @@ class RunDirectory:
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Replaces `config.json`, for a run that is prolonged."""
         self.config = dict(config)
-        _write(self.path / "config.json", json.dumps(self.config, indent=2) + "\n")
+        _write_json(self.path / "config.json", self.config)
+
+    def note_resume(self, step: int) -> None:
+        """Adds to `metadata.json` what continues the run, and from which step."""
+        path = self.path / "metadata.json"
+        metadata = json.loads(path.read_text())
+        metadata["resumed"].append({"step": step} | describe_machine())
+        _write_json(path, metadata)
 
     def lock(self) -> None:
         """Keeps other processes from writing to this run, until this one ends.
@@ -96,10 +107,12 @@ class RunDirectory:
         self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise RunError(
                 f"another process is training in {self.path}: wait for it, or stop it first"
             ) from None
+        except OSError:
+            pass  # a file system without locks
 
     def checkpoint_path(self, name: str) -> Path:
         return self.path / "checkpoints" / f"{name}.pt"
@@ -108,26 +121,40 @@ class RunDirectory:
         """Replaces `checkpoints/{name}.pt`, whole or not at all."""
         save_checkpoint(self.checkpoint_path(name), {"config": json.dumps(self.config), **state})
 
-    def load_checkpoint(self, name: str) -> dict[str, Any]:
+    def load_checkpoint(
+        self, name: str, needs: Collection[str] = (), *, mmap: bool = False
+    ) -> dict[str, Any]:
         """The state that `save_checkpoint` was given.
 
+        Args:
+            needs: keys that must be there.
+            mmap: read tensors from the file only when they are used.
+
         Raises:
-            RunError: the checkpoint is missing, truncated, foreign, or of another configuration.
+            RunError: the checkpoint is missing, truncated, foreign, or of another configuration, or
+                lacks what is needed.
         """
         path = self.checkpoint_path(name)
         try:
-            state = load_checkpoint(path)
+            state = load_checkpoint(path, mmap=mmap)
         except (FileNotFoundError, ValueError) as error:
             raise RunError(str(error)) from error
-        saved = json.loads(state.pop("config"))
+        missing = [key for key in ("config", *needs) if key not in state]
+        if missing:
+            raise RunError(
+                f"the checkpoint {path} lacks {', '.join(missing)}: it was saved for another"
+                " purpose (best.pt holds a policy, only latest.pt can be resumed); restore the file"
+            )
+        saved = flatten(json.loads(state.pop("config")))
+        here = flatten(self.config)
         # A run may be prolonged and moved, so these are no part of what a checkpoint belongs to.
-        keys = sorted((saved.keys() | self.config.keys()) - {"total_steps", "device"})
-        different = [key for key in keys if saved.get(key) != self.config.get(key)]
+        keys = sorted((saved.keys() | here.keys()) - {"total_steps", "device"})
+        different = [key for key in keys if saved.get(key) != here.get(key)]
         if different:
             key = different[0]
             raise RunError(
                 f"{self.path / 'config.json'} does not match {path}: {key} is"
-                f" {self.config.get(key)!r} there and {saved.get(key)!r} in the checkpoint;"
+                f" {here.get(key)!r} there and {saved.get(key)!r} in the checkpoint;"
                 " restore config.json"
             )
         return state
@@ -155,11 +182,12 @@ class RunDirectory:
 
 def describe_machine() -> dict[str, Any]:
     """What a result depends on besides its configuration: versions, commit, machine, command."""
+    status = _git("status", "--porcelain")
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": sys.argv,
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain")),
+        "uncommitted_changes": None if status is None else bool(status),
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {
             "platform": platform.platform(),
@@ -194,6 +222,21 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return result.stdout.strip()
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted keys: {"a": {"b": 1}} becomes {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    _write(path, json.dumps(values, indent=2) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

@@ -9,16 +9,20 @@ from torch import Tensor
 Scale = Literal["none", "tasks", "norm"]
 
 
-def scaled_weights(gramian: Tensor, weights: Tensor, scale: Scale) -> Tensor:
-    """Weights [..., K] whose direction has the length that `scale` asks for.
+def scale_factor(
+    scale: Scale, num_tasks: int, direction_norm: Tensor, sum_norm: Tensor
+) -> Tensor | float:
+    """What to multiply a direction by.
 
-    "none": as solved. "tasks": times K (the official supervised FairGrad code). "norm": the norm of
-    the summed gradient, so that a change of method changes the direction only.
+    "none": 1, as solved. "tasks": K, as in the official supervised FairGrad code. "norm": whatever
+    gives it the norm of the summed gradient, so that methods differ in direction only.
+
+    Args:
+        direction_norm: norm of the direction as solved, any shape.
+        sum_norm: norm of the sum of the task gradients, same shape.
     """
     if scale == "none":
-        return weights
+        return 1.0
     if scale == "tasks":
-        return weights * gramian.shape[-1]
-    squared = (weights[..., None, :] @ gramian @ weights[..., None])[..., 0]
-    target = gramian.sum((-2, -1))[..., None].clamp(min=0)
-    return weights * (target / squared.where(squared > 0, 1)).sqrt()
+        return float(num_tasks)
+    return sum_norm / direction_norm.where(direction_norm > 0, 1)

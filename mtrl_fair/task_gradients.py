@@ -28,9 +28,13 @@ def task_gradients(
     """The gradient of every task's loss with respect to shared parameters.
 
     Linear layers, matrix products, layer normalisation and elementwise operations between a
-    parameter and task-major data cost about one backward. Where a parameter is used in another way
-    (an `einsum`, a convolution), the result is the same but takes K backwards, and a warning names
-    the operation.
+    parameter and data cost about one backward. Where a parameter is used in another way (an
+    `einsum`, a convolution), the result is the same but takes K backwards, and a warning names the
+    operation.
+
+    Whatever tensor meets a parameter must have the task as its first dimension. Data whose rows
+    were moved elsewhere (`x.transpose(0, 1)`) or a constant [K, …] that is not one row per task
+    cannot be told from it if its first dimension happens to be K too.
 
     Args:
         task_loss_fn: (parameters, batch) -> task losses [K]. Row k depends on rows [k] of the batch
@@ -189,12 +193,17 @@ def _of_parameters(func: Any, args: Any, kwargs: Any) -> Any:
         return func(*arguments, **keywords)
 
     copies = [leaf.copies for leaf in leaves if isinstance(leaf, _TaskParameter)]
-    results = torch.vmap(apply)(*copies)
+    try:
+        results = torch.vmap(apply)(*copies)
+    except RuntimeError as error:  # random or in-place functions
+        raise _NotPerTaskError(f"it cannot batch {func.__name__}") from error
     return pytree.tree_map_only(Tensor, _TaskParameter.of, results)
 
 
 def _elementwise(func: Any, *operands: Any, **kwargs: Any) -> Tensor:
     """Any function that broadcasts its operands, on copies aligned with the task-major ones."""
+    if any(isinstance(value, Tensor) for value in kwargs.values()):
+        raise _NotPerTaskError(f"{func.__name__} takes a tensor by keyword")
     plain = [x for x in operands if isinstance(x, Tensor) and not isinstance(x, _TaskParameter)]
     rank = max(x.ndim for x in plain)
     num_tasks = next(x.copies.shape[0] for x in operands if isinstance(x, _TaskParameter))

@@ -38,8 +38,9 @@ def split_preset(arguments: Sequence[str], presets: Sequence[str]) -> tuple[str 
     if rest and not rest[0].startswith("-"):
         check_name("preset", rest[0], presets)
         return rest[0], rest[1:]
-    for index in range(2, len(rest)):
-        if rest[index] in presets and not rest[index - 1].startswith("-"):
+    for index in range(1, len(rest)):
+        before = rest[index - 1]
+        if rest[index] in presets and ("=" in before or not before.startswith("-")):
             return rest[index], rest[:index] + rest[index + 1 :]
     return None, rest
 

@@ -19,7 +19,7 @@ from envs import evaluate
 from envs.evaluation import check_episodes
 from mtrl_fair.runs import RunDirectory
 from scripts.build import build_agent, build_envs, build_task_set
-from scripts.command_line import or_fail, resolve_device
+from scripts.command_line import fail, or_fail, resolve_device
 from scripts.report import evaluation_table
 
 
@@ -50,7 +50,10 @@ def main(words: list[str]) -> None:
     if episodes is None:
         episodes = config.environment.num_goals
     or_fail(lambda: check_episodes(episodes, config.environment.num_goals))
-    state = or_fail(lambda: run.load_checkpoint(arguments.checkpoint))
+    state = or_fail(lambda: run.load_checkpoint(arguments.checkpoint, ("step", "agent"), mmap=True))
+    output = arguments.json or run.path / "evaluation.json"
+    if not output.parent.is_dir():
+        fail(f"--json {output}: there is no folder {output.parent}, make it first")
 
     envs = build_envs(config, build_task_set(config), evaluation=True)
     agent = build_agent(config, envs.num_envs, device)
@@ -73,7 +76,6 @@ def main(words: list[str]) -> None:
         }
         for row, name in enumerate(result.task_names)
     }
-    output = arguments.json or run.path / "evaluation.json"
     summary = {
         "mean_success": result.mean_success,
         "step": state["step"],

@@ -16,21 +16,23 @@ from mtrl_fair import NonFiniteError
 from mtrl_fair.metrics import MetricLogger
 from mtrl_fair.runs import RunDirectory
 
-LATEST, BEST = "latest", "best"
+LATEST, BEST, LAST_FINITE = "latest", "best", "last_finite"
+"""Checkpoints: to resume from; the policy of the best evaluation; what a diverging run left."""
+
+RESUMABLE = ("step", "agent", "replay", "envs", "loop")
+"""What a checkpoint must hold to be resumed from."""
 
 
 class Reporter(Protocol):
     """Shows a run while it goes on."""
 
+    def advance(self, step: int) -> None: ...
+
     def metrics(self, step: int, metrics: dict[str, float]) -> None: ...
 
-    def evaluating(self, step: int) -> None: ...
+    def evaluating(self, step: int, share: float) -> None: ...
 
     def evaluation(self, step: int, evaluation: Evaluation) -> None: ...
-
-
-class NonFiniteTrainingError(RuntimeError):
-    """Training met a value that is not finite; the message names the task."""
 
 
 class TrainingLoop:
@@ -75,55 +77,55 @@ class TrainingLoop:
         """Trains until the end or until asked to stop; returns whether the end was reached.
 
         Raises:
-            NonFiniteTrainingError: a reward, loss or gradient is not finite. The checkpoint then
-                holds the last finite state.
+            NonFiniteError: an action, reward, loss or gradient is not finite. The checkpoint of the
+                last evaluation is kept, and `last_finite.pt` holds the state at that moment, whose
+                update may be half done but has taken no step that is not finite.
         """
         resume_step = self.step if self.step else None
         self.logger = MetricLogger(self.run_directory.path, resume_step)
         try:
             if self.observation is None:
                 self.observation, _ = self.envs.reset()
+                self.save()
             self.clock, self.clock_step = time.monotonic(), self.step
             while True:
                 if self._evaluation_due() and not self._evaluate(should_stop):
                     break
                 if self.step >= self.config.total_steps or should_stop():
                     break
-                try:
-                    metrics = self._advance()
-                except NonFiniteError as error:
-                    self.save()
-                    names = ", ".join(self.envs.task_names[task] for task in error.tasks)
-                    raise NonFiniteTrainingError(
-                        f"the {error.what} of {names} is not finite at step {self.step + 1}"
-                    ) from error
+                metrics = self._advance()
+                self.reporter.advance(self.step)
                 if self.step % self.config.log_every == 0:
                     self._log(metrics)
             self.save()
             return self.step >= self.config.total_steps
+        except NonFiniteError:
+            self.run_directory.save_checkpoint(LAST_FINITE, self.state_dict())
+            raise
         finally:
             self.logger.close()
 
     def save(self) -> None:
         """Writes the checkpoint that `--resume` continues from."""
         self.logger.flush()
-        self.run_directory.save_checkpoint(
-            LATEST,
-            {
-                "step": self.step,
-                "agent": self.agent.state_dict(),
-                "replay": self.replay.state_dict(),
-                "envs": self.envs.state_dict(),
-                "loop": {
-                    "evaluated_step": self.evaluated_step,
-                    "best_success": self.best_success,
-                    "generator": self.generator.bit_generator.state,
-                    **{name: getattr(self, name).copy() for name in self._ARRAYS},
-                },
-            },
-        )
+        self.run_directory.save_checkpoint(LATEST, self.state_dict())
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides the numbers of later steps."""
+        return {
+            "step": self.step,
+            "agent": self.agent.state_dict(),
+            "replay": self.replay.state_dict(),
+            "envs": self.envs.state_dict(),
+            "loop": {
+                "evaluated_step": self.evaluated_step,
+                "best_success": self.best_success,
+                "generator": self.generator.bit_generator.state,
+                **{name: getattr(self, name).copy() for name in self._ARRAYS},
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues from a checkpoint's state."""
         self.step = state["step"]
         self.agent.load_state_dict(state["agent"])
@@ -156,7 +158,7 @@ class TrainingLoop:
         next_observation, reward, terminated, _, infos = self.envs.step(action)
         ended = infos["_final_obs"]
         final = np.where(ended[:, None], infos["final_obs"], next_observation)
-        finite = np.isfinite(reward) & np.isfinite(final).all(1)
+        finite = np.isfinite(reward + final.sum(1) + next_observation.sum(1))
         if not finite.all():
             raise NonFiniteError("reward or observation", np.flatnonzero(~finite).tolist())
         self.replay.add(Transition(self.observation, action, reward, terminated, final))
@@ -205,13 +207,14 @@ class TrainingLoop:
 
     def _evaluate(self, should_stop: Callable[[], bool]) -> bool:
         """Evaluates, logs and checkpoints; False if it was asked to stop half-way."""
-        self.reporter.evaluating(self.step)
+        self.reporter.evaluating(self.step, 0.0)
         started = time.monotonic()
         evaluation = evaluate(
             lambda observation: self.agent.act(observation, deterministic=True),
             self.evaluation_envs,
             self.config.eval_episodes,
             should_stop,
+            lambda share: self.reporter.evaluating(self.step, share),
         )
         if evaluation is None:
             return False

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from types import TracebackType
+from contextlib import AbstractContextManager
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from envs import Evaluation
+from scripts.loop import Reporter
 
 
 def evaluation_table(evaluation: Evaluation, title: str) -> Table:
@@ -56,6 +56,9 @@ class PlainReporter:
     def __exit__(self, *_: object) -> None:
         return
 
+    def advance(self, step: int) -> None:
+        return
+
     def metrics(self, step: int, metrics: dict[str, float]) -> None:
         parts = [f"step {step}/{self.total_steps}", _pace(step, self.total_steps, metrics)]
         if self.success is not None:
@@ -63,28 +66,27 @@ class PlainReporter:
         for label in ("critic", "actor"):
             if f"losses/{label}" in metrics:
                 parts.append(f"{label} loss {metrics[f'losses/{label}']:.3g}")
-        self._line("  ".join(parts))
+        self.console.print("  ".join(parts))
 
-    def evaluating(self, step: int) -> None:
-        self._line(f"step {step}/{self.total_steps}  evaluating …")
+    def evaluating(self, step: int, share: float) -> None:
+        if share == 0:
+            self.console.print(f"step {step}/{self.total_steps}  evaluating …")
 
     def evaluation(self, step: int, evaluation: Evaluation) -> None:
         self.success = evaluation.mean_success
         self.console.print(evaluation_table(evaluation, f"evaluation at step {step}"))
-
-    def _line(self, line: str) -> None:
-        self.console.print(line, highlight=False, soft_wrap=True)
 
 
 class LiveReporter:
     """A table that stays in place: progress, and per task the latest success and weights."""
 
     def __init__(self, console: Console, total_steps: int, task_names: tuple[str, ...]):
+        self.console = console
         self.total_steps = total_steps
         self.task_names = task_names
         self.step = 0
         self.latest: dict[str, float] = {}
-        self.status = "collecting random transitions"
+        self.status = "starting"
         self.evaluated: tuple[int, Evaluation] | None = None
         self.live = Live(console=console, get_renderable=self.render, refresh_per_second=2)
 
@@ -92,42 +94,42 @@ class LiveReporter:
         self.live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.live.stop()
+        if self.evaluated is not None:
+            step, evaluation = self.evaluated
+            self.console.print(evaluation_table(evaluation, f"evaluation at step {step}"))
+
+    def advance(self, step: int) -> None:
+        self.step = step
 
     def metrics(self, step: int, metrics: dict[str, float]) -> None:
-        self.step = step
         self.latest = self.latest | metrics
         self.status = _pace(step, self.total_steps, metrics)
 
-    def evaluating(self, step: int) -> None:
+    def evaluating(self, step: int, share: float) -> None:
         self.step = step
-        self.status = f"evaluating since {time.strftime('%H:%M:%S')} …"
+        self.status = f"evaluating: {share:.0%}"
 
     def evaluation(self, step: int, evaluation: Evaluation) -> None:
         self.evaluated = (step, evaluation)
+        self.status = "training"
 
     def render(self) -> Group:
         head = Table.grid(padding=(0, 2))
-        head.add_row(
-            f"step {self.step}/{self.total_steps}",
-            ProgressBar(self.total_steps, self.step, width=30),
-            self.status,
-        )
+        bar = ProgressBar(self.total_steps, self.step, width=30)
+        head.add_row(f"step {self.step}/{self.total_steps}", bar, self.status)
+        mean = Text("no evaluation yet")
+        if self.evaluated is not None:
+            step, evaluation = self.evaluated
+            mean = Text(f"mean success {evaluation.mean_success:.2f} at step {step}", style="bold")
         table = Table()
         table.add_column("task")
         headings = ("success", "critic loss", "actor loss", "critic weight", "actor weight")
         for heading in headings:
             table.add_column(heading, justify="right")
         for row, name in enumerate(self.task_names):
-            success = "–"
-            if self.evaluated is not None:
-                success = f"{self.evaluated[1].success[row]:.2f}"
+            success = "–" if self.evaluated is None else f"{self.evaluated[1].success[row]:.2f}"
             keys = (
                 f"losses/critic/{name}",
                 f"losses/actor/{name}",
@@ -135,11 +137,7 @@ class LiveReporter:
                 f"fairness/weight/{name}/actor",
             )
             table.add_row(name, success, *(self._number(key) for key in keys))
-        foot = Text("no evaluation yet")
-        if self.evaluated is not None:
-            step, evaluation = self.evaluated
-            foot = Text(f"mean success {evaluation.mean_success:.2f} at step {step}", style="bold")
-        return Group(head, table, foot)
+        return Group(head, mean, table)
 
     def _number(self, key: str) -> str:
         return f"{self.latest[key]:.3g}" if key in self.latest else "–"
@@ -147,7 +145,7 @@ class LiveReporter:
 
 def make_reporter(
     console: Console, total_steps: int, task_names: tuple[str, ...]
-) -> PlainReporter | LiveReporter:
+) -> AbstractContextManager[Reporter]:
     """A live display on a terminal, plain lines elsewhere."""
     if console.is_terminal:
         return LiveReporter(console, total_steps, task_names)

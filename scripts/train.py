@@ -5,26 +5,25 @@ python scripts/train.py [PRESET] [--flags]    python scripts/train.py --resume R
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
 import sys
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
+import torch
 from rich.console import Console
 
 from configs import PRESETS, TrainConfig, from_dict, to_dict
 from envs import WorkerError
-from mtrl_fair.runs import RunDirectory, RunError
-from scripts.build import (
-    build_agent,
-    build_envs,
-    build_replay,
-    build_task_set,
-)
+from mtrl_fair import NonFiniteError
+from mtrl_fair.runs import RunDirectory, RunError, flatten
+from scripts.build import build_agent, build_envs, build_replay, build_task_set
 from scripts.command_line import fail, or_fail, parse, resolve_device, split_preset
-from scripts.loop import LATEST, NonFiniteTrainingError, TrainingLoop
+from scripts.loop import LAST_FINITE, LATEST, RESUMABLE, TrainingLoop
 from scripts.report import make_reporter
 
 DEFAULT_PRESET = "mt10-fairgrad"
@@ -35,26 +34,21 @@ DESCRIPTION = (
 
 
 def main(arguments: list[str]) -> None:
-    """Parses, checks everything that can be checked, then trains."""
+    """Checks everything that can be checked, then trains."""
     preset, flags = or_fail(lambda: split_preset(arguments, list(PRESETS)))
     config = parse(PRESETS[preset or DEFAULT_PRESET], flags, description=DESCRIPTION)
-    state = None
-    if config.resume is None:
-        or_fail(config.check)
-        device = or_fail(lambda: resolve_device(config.device))
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        path = config.run_dir or f"runs/{preset or DEFAULT_PRESET}-seed{config.seed}-{stamp}"
-        run = or_fail(lambda: RunDirectory.create(path, to_dict(config)))
-    else:
+    if config.resume is not None and preset is not None:
+        fail(f"--resume continues {config.resume} as it was configured: leave {preset} out")
+    if config.resume is not None:
         folder = config.resume
-        if preset is not None:
-            fail(f"--resume continues {folder} with its own configuration: leave {preset} out")
         run, config = or_fail(lambda: open_run(folder, flags))
-        device = or_fail(lambda: resolve_device(config.device))
-        state = or_fail(lambda: run.load_checkpoint(LATEST))
-        if state["step"] >= config.total_steps and (
-            state["loop"]["evaluated_step"] == state["step"]
-        ):
+    else:
+        or_fail(config.check)
+    device = or_fail(lambda: resolve_device(config.device))
+    should_stop = stop_on_signal()
+    if config.resume is not None:
+        state = or_fail(lambda: run.load_checkpoint(LATEST, RESUMABLE))
+        if is_finished(state, config):
             print(
                 f"{run.path} is finished: {state['step']} of {config.total_steps} steps. Raise"
                 " --total-steps to continue it."
@@ -63,44 +57,75 @@ def main(arguments: list[str]) -> None:
         or_fail(run.lock)
         run.write_config(to_dict(config))
         run.rewind(state["step"])
-    should_stop = stop_on_signal()
-    console = Console()
-    console.print(f"run directory: {run.path}", highlight=False, soft_wrap=True)
-    console.print(
-        f"curves: tensorboard --logdir {run.path.parent}", highlight=False, soft_wrap=True
-    )
+        run.note_resume(state["step"])
+    else:
+        state = None
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        path = config.run_dir or f"runs/{preset or DEFAULT_PRESET}-seed{config.seed}-{stamp}"
+        run = or_fail(lambda: RunDirectory.create(path, to_dict(config)))
 
-    task_set = build_task_set(config)
-    envs = build_envs(config, task_set)
-    evaluation_envs = build_envs(config, task_set, evaluation=True)
-    agent = build_agent(config, envs.num_envs, device)
-    replay = build_replay(config, envs.num_envs, device)
+    finished = train(config, run, state, device, should_stop)
+    if finished:
+        print(f"finished. Evaluate it with: python scripts/evaluate.py {run.path}")
+    else:
+        print(f"stopped. Continue with: python scripts/train.py --resume {run.path}")
+        sys.exit(130)
+
+
+def train(
+    config: TrainConfig,
+    run: RunDirectory,
+    state: dict[str, Any] | None,
+    device: torch.device,
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Makes the parts and trains, from a checkpoint's state if there is one.
+
+    Returns whether the end was reached; a run that cannot go on ends the program with one line.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"run directory: {run.path}")
+    console.print(f"curves: tensorboard --logdir {run.path.parent}")
+    if config.learning_starts >= config.total_steps:
+        console.print(
+            f"note: there will be no update, because the run ends at step {config.total_steps} and"
+            f" learning starts at {config.learning_starts} (--learning-starts)"
+        )
     try:
-        with make_reporter(console, config.total_steps, envs.task_names) as reporter:
+        with contextlib.ExitStack() as stack:
+            task_set = build_task_set(config)
+            envs = stack.enter_context(contextlib.closing(build_envs(config, task_set)))
+            evaluation_envs = stack.enter_context(
+                contextlib.closing(build_envs(config, task_set, evaluation=True))
+            )
+            agent = build_agent(config, envs.num_envs, device)
+            replay = build_replay(config, envs.num_envs, device)
+            reporter = stack.enter_context(
+                make_reporter(console, config.total_steps, envs.task_names)
+            )
             loop = TrainingLoop(config, agent, replay, envs, evaluation_envs, run, reporter)
             if state is not None:
-                loop.restore(state)
-                del state
-            finished = loop.run(should_stop)
-    except NonFiniteTrainingError as error:
+                loop.load_state_dict(state)
+            return loop.run(should_stop)
+    except NonFiniteError as error:
+        names = ", ".join(task_set.names[task] for task in error.tasks)
         fail(
-            f"{error}. Training stopped; {run.checkpoint_path(LATEST)} holds the last finite state."
-            " Lower the learning rates, or clip gradients (--agent.max-grad-norm)",
+            f"the {error.what} of {names} is not finite at step {loop.step + 1}. Training stopped."
+            f" {run.checkpoint_path(LATEST)} holds the last evaluation's state,"
+            f" {run.checkpoint_path(LAST_FINITE)} the last finite one. Start a new run with lower"
+            " learning rates (--agent.critic-learning-rate) or a gradient clip"
+            " (--agent.max-grad-norm)",
             code=1,
         )
     except WorkerError as error:
         fail(f"{error}\nContinue from the last checkpoint with --resume {run.path}", code=1)
-    finally:
-        envs.close()
-        evaluation_envs.close()
-    if finished:
-        print(f"finished. Evaluate it with: python scripts/evaluate.py {run.path}")
-    else:
-        print(
-            f"stopped at step {loop.step}. Continue with:"
-            f" python scripts/train.py --resume {run.path}"
-        )
-        sys.exit(130)
+
+
+def is_finished(state: dict[str, Any], config: TrainConfig) -> bool:
+    """Whether a checkpoint is that of a run's end, its last evaluation included."""
+    return bool(
+        state["step"] >= config.total_steps and state["loop"]["evaluated_step"] == state["step"]
+    )
 
 
 def open_run(folder: str, flags: list[str]) -> tuple[RunDirectory, TrainConfig]:
@@ -112,21 +137,22 @@ def open_run(folder: str, flags: list[str]) -> tuple[RunDirectory, TrainConfig]:
     run = RunDirectory.open(folder)
     saved = from_dict(TrainConfig, run.config, f"{folder}/config.json")
     wanted = parse(saved, flags)
-    wanted = dataclasses.replace(wanted, run_dir=None, resume=None)
-    for field in dataclasses.fields(TrainConfig):
-        old, new = getattr(saved, field.name), getattr(wanted, field.name)
-        if old != new and field.name not in ("total_steps", "device"):
+    old, new = flatten(to_dict(saved)), flatten(to_dict(wanted))
+    for key in old.keys() - {"total_steps", "device"}:
+        if old[key] != new[key]:
             raise RunError(
-                f"{field.name} is {old} in {folder}, and a resumed run keeps it: leave the flag"
-                " out, or start a new run"
+                f"{key} is {old[key]} in {folder}, and a resumed run keeps it: leave the flag out,"
+                " or start a new run"
             )
+    if wanted.run_dir is not None:
+        raise RunError(f"--resume continues in {folder}: leave --run-dir out")
     if wanted.total_steps < saved.total_steps:
         raise RunError(
             f"--total-steps {wanted.total_steps} is less than the run's {saved.total_steps}: it can"
             " only be raised"
         )
     wanted.check()
-    return run, wanted
+    return run, dataclasses.replace(wanted, resume=folder)
 
 
 def stop_on_signal() -> Callable[[], bool]:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,17 +69,31 @@ def test_its_links_lead_somewhere():
     assert all((ROOT / link).exists() for link in links)
 
 
+def test_results_are_there():
+    results = (ROOT / "docs" / "results.md").read_text()
+    figures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", results)
+    assert figures
+    assert all((ROOT / "docs" / figure).is_file() for figure in figures)
+    assert "scripts/train.py" in results
+
+
 def test_the_wheel_holds_the_library_only(tmp_path):
+    source = tmp_path / "source"  # a copy: an old build folder must not decide the result
+    ignore = shutil.ignore_patterns(".*", "runs", "build", "*.egg-info")
+    shutil.copytree(ROOT, source, ignore=ignore)
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"),
-            *("--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)),
+            *("--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)),
         ],
         check=True,
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = subprocess.run(
-        [sys.executable, "-m", "zipfile", "-l", str(wheel)], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "zipfile", "-l", str(wheel)],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
     modules = {name.split("/")[0] for name in names if name.endswith(".py")}
     assert modules == {"mtrl_fair"}

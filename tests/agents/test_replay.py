@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from agents import ReplayBuffer, Transition
+from agents.generators import restore_generator
 
 K = 3
 
@@ -87,6 +88,17 @@ def test_state_round_trip_continues_bit_for_bit():
             replay.add(transition(step))
         for ours, theirs in zip(original.sample(6), restored.sample(6), strict=True):
             assert torch.equal(ours, theirs)
+
+
+def test_a_generator_of_another_device_is_reseeded_from_what_was_saved():
+    """A CUDA generator's state has 16 bytes, a CPU generator's thousands."""
+    states = []
+    for byte in (1, 1, 2):
+        generator = torch.Generator()
+        restore_generator(generator, torch.full((16,), byte, dtype=torch.uint8))
+        states.append(generator.get_state())
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
 
 
 def test_a_state_larger_than_the_buffer_is_refused():

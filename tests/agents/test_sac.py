@@ -237,8 +237,28 @@ def test_a_non_finite_head_gradient_is_caught():
     agent.critic.head.weight.data.zero_()
     agent.critic.trunk[-2].weight.data.fill_(1e10)
     batch.reward[2] = 1e18
-    with pytest.raises(NonFiniteError, match="critic head gradient of task 2"):
+    with pytest.raises(NonFiniteError, match="critic gradient of task 2"):
         agent.update(batch)
+
+
+def test_an_action_that_is_not_finite_names_the_task():
+    agent = make_agent()
+    agent.actor.head.bias.data[1] = float("nan")
+    with pytest.raises(NonFiniteError, match="action of task 1"):
+        agent.act(np.zeros((K, OBS), np.float32))
+
+
+@pytest.mark.gpu
+def test_state_moves_between_devices():
+    agent = make_agent()
+    agent.update(make_batch())
+    on_gpu = MultiTaskSAC(
+        OBS, ACT, K, *(make_combiner("fairgrad", K) for _ in range(2)), config=CONFIG, device="cuda"
+    )
+    on_gpu.load_state_dict(agent.state_dict())
+    on_gpu.update(Batch(*(part.cuda() for part in make_batch())))
+    agent.load_state_dict(on_gpu.state_dict())
+    agent.update(make_batch())
 
 
 def test_metrics_stay_tensors_without_a_graph():

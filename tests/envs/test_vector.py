@@ -206,6 +206,30 @@ def test_state_restores_exactly_in_mid_episode(make, pair):
         assert (before[4]["success"] == after[4]["success"]).all()
 
 
+def test_state_restores_exactly_on_all_ten_tasks(make, mt10):
+    """In the third episode, in fresh processes: earlier episodes leave nothing in the state."""
+    venv, actions = make(mt10, seed=7, max_episode_steps=70), random_actions(220, 10)
+    venv.reset()
+    for action in actions[:180]:
+        venv.step(action)
+    venv.active[3] = False
+    state = venv.state_dict()
+    expected = [venv.step(action) for action in actions[180:]]
+    other = make(mt10, seed=8, max_episode_steps=70)
+    other.load_state_dict(state)
+    for action, before in zip(actions[180:], expected, strict=True):
+        after = other.step(action)
+        for a, b in zip(before[:4], after[:4], strict=True):
+            assert (a == b).all()
+
+
+def test_workers_import_ours_even_beside_a_folder_named_envs(make, pair, tmp_path, monkeypatch):
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs" / "__init__.py").write_text("raise RuntimeError('the wrong envs')")
+    monkeypatch.chdir(tmp_path)
+    make(pair, num_workers=1).reset()
+
+
 def test_a_state_of_other_tasks_is_refused(make, pair):
     state = make("reach-v3").state_dict()
     with pytest.raises(ValueError, match="has 1 tasks, this environment 2"):

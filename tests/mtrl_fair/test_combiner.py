@@ -128,12 +128,50 @@ def test_scales():
     torch.testing.assert_close(torch.cosine_similarity(same_norm, plain, dim=0), torch.tensor(1.0))
 
 
+@pytest.mark.parametrize("scale", ["none", "tasks", "norm"])
+def test_norms_are_those_of_the_direction_under_strong_conflict(scale):
+    """Where w' A w, in float32, is all rounding: g3 nearly cancels the others."""
+    generator = torch.Generator().manual_seed(4)
+    first, second, rest = torch.randn(3, 1000, generator=generator)
+    rows = torch.stack([first, second, -first - 0.5 * second + 1e-3 * rest])
+    combiner = FairGrad(scale=scale)
+    direction, info = combiner.combine(rows, torch.ones(K))
+    torch.testing.assert_close(info.direction_norm, direction.norm())
+    if scale == "norm":
+        torch.testing.assert_close(direction.norm(), rows.sum(0).norm())
+    assert (info.weights @ rows - direction).norm() < 1e-3 * direction.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_gradients_neither_overflow_nor_change_type(dtype):
+    rows = (300 * torch.randn(K, 500, generator=torch.Generator().manual_seed(5))).to(dtype)
+    direction, info = FairGrad().combine(rows, torch.ones(K))
+    expected, _ = FairGrad().combine(rows.float(), torch.ones(K))
+    assert direction.dtype == dtype
+    torch.testing.assert_close(direction.float(), expected, rtol=2e-2, atol=1e-3)
+    assert info.weights.dtype == torch.float32
+
+
+def test_frozen_parameters_are_left_out():
+    trunk, _, losses = problem()
+    trunk.bias.requires_grad_(False)
+    losses = problem()[2]  # of another trunk: this one's parameters are unused
+    info = FairGrad().backward(losses, trunk.parameters())
+    assert info.weights.tolist() == [0, 0, 0]
+    assert trunk.bias.grad is None
+    assert trunk.weight.grad is not None
+
+
 def test_any_callable_is_a_combiner():
     combiner = make_combiner(lambda gramian: gramian.diagonal().rsqrt(), num_tasks=2)
     direction, info = combiner.combine(torch.tensor([[2.0, 0.0], [0.0, 4.0]]), torch.ones(2))
     assert isinstance(combiner, GramianWeighting)
     assert direction.tolist() == [1, 1]
     assert info.weights.tolist() == [0.5, 0.25]
+    absent = torch.tensor([[2.0, 0.0], [0.0, 0.0]])  # whose reciprocal norm is infinite
+    direction, info = combiner.combine(absent, torch.ones(2))
+    assert direction.tolist() == [1, 0]
+    assert info.weights.tolist() == [0.5, 0]
 
 
 def test_an_absent_task_gets_weight_0():
@@ -155,13 +193,14 @@ def test_a_non_finite_loss_names_its_tasks():
     assert caught.value.tasks == [1, 2]
 
 
-def test_a_non_finite_gradient_changes_no_grad():
+@pytest.mark.parametrize("name", COMBINERS)
+def test_a_non_finite_gradient_changes_no_grad(name):
     weight = nn.Parameter(torch.tensor([1.0, 1.0]))
     second = weight[0] * 2
     second.register_hook(lambda gradient: gradient / (gradient == 0))  # x / 0, but 0 / 1
     losses = torch.stack([weight[1] ** 2, second])
     with pytest.raises(NonFiniteError, match="gradient of task 1"):
-        FairGrad().backward(losses, [weight])
+        make_combiner(name, num_tasks=2).backward(losses, [weight])
     assert weight.grad is None
 
 
@@ -173,7 +212,12 @@ def test_wrong_numbers_of_tasks_are_refused():
         make_combiner("fairgrad", num_tasks=4).backward(losses, trunk.parameters())
     with pytest.raises(ValueError, match="no shared parameters"):
         FairGrad().backward(losses, [])
-    with pytest.raises(ValueError, match="one loss and one row per task"):
+    for wrong in (losses.sum(), list(losses)):
+        with pytest.raises(ValueError, match="must be one tensor \\[K\\]"):
+            FairGrad().backward(wrong, trunk.parameters())
+        with pytest.raises(ValueError, match="must be one tensor \\[K\\]"):
+            FairGrad().scalarize(wrong, trunk.parameters())
+    with pytest.raises(ValueError, match="one of each per task"):
         FairGrad().combine(torch.eye(3), torch.ones(2))
 
 

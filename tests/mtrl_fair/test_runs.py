@@ -26,6 +26,7 @@ def run(tmp_path) -> RunDirectory:
 def test_a_new_run_says_what_it_is(run):
     assert json.loads((run.path / "config.json").read_text()) == CONFIG
     metadata = json.loads((run.path / "metadata.json").read_text())
+    assert metadata["resumed"] == []
     assert metadata["versions"]["torch"] == torch.__version__
     assert {"started", "command", "commit", "machine"} <= metadata.keys()
     assert metadata["machine"]["cores"] >= 1

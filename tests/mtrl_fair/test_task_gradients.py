@@ -105,6 +105,14 @@ SLOW_USES = {
         lambda p, b: torch.einsum("kbi,io->kbo", b["x"], p["w"]).square().mean((1, 2)),
         {"w": (3, 2)},
     ),
+    "an operand by keyword": (
+        lambda p, b: torch.mul(b["x"], other=p["a"]).square().mean((1, 2)),
+        {"a": (3,)},
+    ),
+    "a random function of a parameter": (
+        lambda p, b: (b["x"] * (p["a"] + 0 * torch.randn_like(p["a"]))).square().mean((1, 2)),
+        {"a": (3,)},
+    ),
     "a constant without a task dimension": (
         # Of length K, so that it could be mistaken for one value per task.
         lambda p, b: (b["y"][..., :1] * (p["w"] * torch.arange(K))).square().mean((1, 2)),

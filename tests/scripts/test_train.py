@@ -117,6 +117,8 @@ def test_resuming_gives_the_numbers_of_the_uninterrupted_run(finished, tmp_path)
     assert result.returncode == 0, result.stderr
     assert_same_run(path, finished)
     assert json.loads((path / "config.json").read_text())["total_steps"] == 240
+    resumed = json.loads((path / "metadata.json").read_text())["resumed"]
+    assert [entry["step"] for entry in resumed] == [160]
 
 
 def wait_for(condition, process: subprocess.Popen) -> None:
@@ -204,18 +206,21 @@ def test_the_same_seed_twice_is_the_same_run(finished, tmp_path):
     assert_same_run(path, finished)
 
 
-def test_a_diverging_run_stops_with_the_task_and_a_finite_checkpoint(tmp_path):
+@pytest.mark.parametrize("network", ["critic", "actor"])
+def test_a_diverging_run_stops_with_the_task_and_a_finite_checkpoint(tmp_path, network):
     path = tmp_path / "run"
-    rate = ("--agent.critic-learning-rate", "1e30")
+    rate = (f"--agent.{network}-learning-rate", "1e30")
     result = run("train", *FLAGS, *rate, "--run-dir", str(path))
     assert result.returncode == 1
     assert result.stderr.startswith("error: the ")
     assert "reach-v3" in result.stderr
     assert "is not finite at step" in result.stderr
     assert "Traceback" not in result.stderr
-    state = torch.load(path / "checkpoints" / "latest.pt", weights_only=True)
-    tensors = [x for x in pytree.tree_leaves(state) if isinstance(x, torch.Tensor)]
-    assert all(tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point())
+    for name, step in (("latest", 0), ("last_finite", 50)):
+        state = torch.load(path / "checkpoints" / f"{name}.pt", weights_only=True)
+        assert state["step"] >= step
+        tensors = [x for x in pytree.tree_leaves(state) if isinstance(x, torch.Tensor)]
+        assert all(tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point())
 
 
 def test_evaluate_prints_a_table_and_writes_json(finished, tmp_path, capsys):
@@ -257,6 +262,10 @@ def exits_with_2(script, arguments: list[str], capsys) -> str:
         (["--total-steps", "0"], "--total-steps is 0"),
         (["--eval-episodes", "60"], "60 evaluation episodes"),
         (["--environment.num-goals", "10"], "50 evaluation episodes"),
+        (["--environment.num-goals", "51"], "num_goals is 51"),
+        (["--environment.max-episode-steps", "600"], "max_episode_steps is 600"),
+        (["--environment.num-workers", "0"], "num_workers is 0"),
+        (["--run-dir", "/dev/null/run"], "cannot be made (Not a directory)"),
         (["--device", "cuda:99"], "the device 'cuda:99' is not there"),
         (["--device", "gpu"], "the device 'gpu' is not there: choose auto or cpu"),
         (["--resume", "nowhere"], "there is no run at nowhere"),
@@ -285,7 +294,8 @@ def test_a_run_directory_that_exists_is_left_alone(finished, capsys):
 def test_a_resume_that_would_change_the_run_is_refused(finished, capsys):
     for flags, message in [
         (["--alpha", "1"], "alpha is 2.0 in"),
-        (["--agent.batch-size", "8"], "agent"),
+        (["--agent.batch-size", "8"], "agent.batch_size is 64 in"),
+        (["--run-dir", "elsewhere"], "leave --run-dir out"),
         (["--total-steps", "100"], "--total-steps 100 is less than the run's 240"),
     ]:
         assert message in exits_with_2(train.main, ["--resume", str(finished), *flags], capsys)
@@ -299,6 +309,8 @@ def test_damaged_checkpoints_are_refused_and_kept(copied, capsys):
         path.write_bytes(content)
         assert "truncated or no checkpoint" in exits_with_2(train.main, resume, capsys)
         assert path.read_bytes() == content
+    shutil.copy(copied / "checkpoints" / "best.pt", path)
+    assert "lacks replay, envs, loop" in exits_with_2(train.main, resume, capsys)
     path.unlink()
     assert "there is no checkpoint" in exits_with_2(train.main, resume, capsys)
 
@@ -317,6 +329,7 @@ def test_a_configuration_that_does_not_match_the_checkpoint_is_refused(copied, c
         (["RUN", "--episodes", "60"], "60 evaluation episodes per task"),
         (["RUN", "--episodes", "0"], "0 evaluation episodes per task"),
         (["RUN", "--device", "cuda:99"], "is not there"),
+        (["RUN", "--json", "no/such/folder/x.json"], "there is no folder no/such/folder"),
         ([], "required"),
     ],
 )
@@ -330,5 +343,6 @@ def test_presets_may_follow_flags():
     split = train.split_preset
     assert split(["stl", "--seed", "1"], presets) == ("stl", ["--seed", "1"])
     assert split(["--seed", "1", "stl"], presets) == ("stl", ["--seed", "1"])
+    assert split(["--seed=1", "stl"], presets) == ("stl", ["--seed=1"])
     assert split(["--run-dir", "stl"], presets) == (None, ["--run-dir", "stl"])
     assert split([], presets) == (None, [])

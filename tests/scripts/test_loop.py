@@ -1,0 +1,172 @@
+"""What the loop stores and keeps, on a stand-in environment whose every number says what it is."""
+
+import csv
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from agents import MultiTaskSAC, NetworkConfig, ReplayBuffer, SACConfig
+from configs import TrainConfig
+from envs import Evaluation
+from mtrl_fair import NonFiniteError, make_combiner
+from mtrl_fair.runs import RunDirectory
+from scripts import loop as loop_module
+from scripts.loop import TrainingLoop
+from scripts.report import LiveReporter, PlainReporter
+
+K, HORIZON = 2, 3
+NAMES = ("first", "second")
+
+
+class CountingEnvs:
+    """Observation (task, episode, step); a time limit of 3 steps, SAME_STEP autoreset."""
+
+    num_envs = K
+    task_names = NAMES
+
+    def __init__(self):
+        self.episode = self.time = 0
+
+    def observe(self, time: int) -> np.ndarray:
+        return np.array([[task, self.episode, time] for task in range(K)], np.float32)
+
+    def reset(self):
+        return self.observe(0), {}
+
+    def step(self, actions):
+        self.time += 1
+        ended = np.full(K, self.time == HORIZON)
+        observation = final = self.observe(self.time)
+        if ended.all():
+            self.episode, self.time = self.episode + 1, 0
+            observation = self.observe(0)
+        reward = np.arange(K) * 100.0 + self.time
+        infos = {
+            "success": np.array([False, bool(ended[1])]),
+            "final_obs": np.where(ended[:, None], final, 0),
+            "_final_obs": ended,
+        }
+        return observation, reward, np.zeros(K, bool), ended, infos
+
+    def state_dict(self):
+        return {}
+
+
+def make_loop(tmp_path, reporter=None, **options) -> TrainingLoop:
+    network = NetworkConfig(width=8, depth=1)
+    agent_config = SACConfig(actor=network, critic=network, batch_size=4)
+    config = TrainConfig(
+        agent=agent_config,
+        **{"total_steps": 10, "eval_every": 4, "learning_starts": 3, "log_every": 2} | options,
+    )
+    combiners = [make_combiner("fairgrad", num_tasks=K) for _ in range(2)]
+    return TrainingLoop(
+        config,
+        MultiTaskSAC(3, 1, K, *combiners, config=agent_config),
+        ReplayBuffer(K, 100, 3, 1),
+        CountingEnvs(),
+        CountingEnvs(),
+        RunDirectory.create(tmp_path / "run", {"total_steps": 10}),
+        reporter or PlainReporter(Console(quiet=True), 10),
+    )
+
+
+@pytest.fixture
+def evaluations(monkeypatch) -> list[float]:
+    """Success rates that the next evaluations will find."""
+    rates = [0.5, 1.0, 0.5]
+
+    def evaluate(act, venv, episodes, should_stop, on_progress):
+        on_progress(0.5)
+        successes = np.zeros((K, 2), bool)
+        successes.flat[: round(4 * rates.pop(0))] = True
+        return Evaluation(NAMES, successes, np.ones((K, 2)), np.full((K, 2), 7))
+
+    monkeypatch.setattr(loop_module, "evaluate", evaluate)
+    return rates
+
+
+def test_transitions_are_stored_with_the_true_next_observation(tmp_path, evaluations):
+    loop = make_loop(tmp_path)
+    assert loop.run()
+    stored = loop.replay.storage
+    for k in range(K):
+        for step in range(10):
+            episode, time = divmod(step, HORIZON)
+            assert stored.observation[k, step].tolist() == [k, episode, time]
+            assert stored.next_observation[k, step].tolist() == [k, episode, time + 1]
+            assert stored.terminated[k, step] == 0  # a time limit is no termination
+
+
+def test_training_episodes_are_counted(tmp_path, evaluations):
+    loop = make_loop(tmp_path, total_steps=3, log_every=3)
+    seen = {}
+    loop.reporter.metrics = lambda step, metrics: seen.update(metrics)
+    loop.run()
+    assert seen["train/first_return"] == 1 + 2 + 0
+    assert seen["train/second_return"] == 301 + 2
+    assert (seen["train/first_success_rate"], seen["train/second_success_rate"]) == (0, 1)
+
+
+def test_evaluations_happen_on_time_and_the_best_is_kept(tmp_path, evaluations):
+    loop = make_loop(tmp_path)
+    loop.run()
+    with (loop.run_directory.path / "evaluations.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["4", "4", "8", "8", "10", "10"]
+    assert loop.run_directory.load_checkpoint("best")["step"] == 8
+    assert loop.run_directory.load_checkpoint("latest")["step"] == 10
+
+
+def test_no_update_before_learning_starts(tmp_path, evaluations, monkeypatch):
+    loop = make_loop(tmp_path)
+    sizes = []
+    update = loop.agent.update
+
+    def counted(batch):
+        sizes.append(loop.replay.size)
+        return update(batch)
+
+    monkeypatch.setattr(loop.agent, "update", counted)
+    loop.run()
+    assert sizes == list(range(4, 11))  # after the transitions 4 to 10, one update each
+
+
+@pytest.mark.parametrize("what", ["reward", "observation"])
+def test_a_value_that_is_not_finite_never_reaches_the_replay(tmp_path, evaluations, what):
+    loop = make_loop(tmp_path)
+    step = loop.envs.step
+
+    def spoilt(actions):
+        observation, reward, *rest = step(actions)
+        if loop.step == 5:
+            (reward if what == "reward" else observation)[1] = np.nan
+        return observation, reward, *rest
+
+    loop.envs.step = spoilt
+    with pytest.raises(NonFiniteError, match="reward or observation of task 1"):
+        loop.run()
+    assert loop.replay.storage.reward.isfinite().all()
+    assert loop.replay.size == 5
+    assert loop.run_directory.load_checkpoint("latest")["step"] == 4  # the last evaluation's
+    assert loop.run_directory.load_checkpoint("last_finite")["step"] == 5
+
+
+def test_the_live_display_shows_progress_success_losses_and_weights(tmp_path, evaluations):
+    console = Console(
+        force_terminal=True, width=110, record=True, file=(tmp_path / "out").open("w")
+    )
+    with console.file, LiveReporter(console, 10, NAMES) as reporter:
+        make_loop(tmp_path, reporter).run()
+        shown = Console(width=110, record=True, file=(tmp_path / "shown").open("w"))
+        with shown.file:
+            shown.print(reporter.render())
+        text = shown.export_text()
+    assert "step 10/10" in text
+    assert "mean success 0.50 at step 10" in text
+    for row in ("first", "second"):
+        cells = next(line for line in text.splitlines() if row in line).split("│")[2:-1]
+        assert len(cells) == 5
+        assert all(float(cell) == float(cell) for cell in cells)
+    assert "evaluation at step 10" in console.export_text()
