@@ -86,6 +86,10 @@ def looped_task_losses(agent: MultiTaskSAC, batch: Batch, which: str) -> Tensor:
 @pytest.mark.parametrize("which", ["critic", "actor"])
 def test_gradients_equal_the_loop(architecture, which):
     agent, batch = make_agent(architecture=architecture), make_batch()
+    batch.terminated[:, ::3] = 1
+    for parameter in agent.target_critic.parameters():  # or it would equal the critic
+        parameter.data.mul_(1.2)
+    agent.log_temperature.copy_(torch.tensor([0.0, -1.0, 1.0]))
     network = getattr(agent, which)
     reference = copy.deepcopy(agent)
     reference_network = getattr(reference, which).requires_grad_(True)

@@ -72,6 +72,14 @@ def test_backward_adds_to_existing_gradients_like_backward_does():
     torch.testing.assert_close(flat_grad(trunk), 1 + info.weights @ rows)
 
 
+def test_backward_frees_the_graph_and_scalarize_keeps_it():
+    trunk, _, losses = problem()
+    FairGrad().scalarize(losses, trunk.parameters())
+    FairGrad().backward(losses, trunk.parameters())
+    with pytest.raises(RuntimeError, match="a second time"):
+        losses.sum().backward()
+
+
 @pytest.mark.parametrize("name", COMBINERS)
 def test_scalarize_gives_the_direction_through_an_ordinary_backward(name):
     trunk, heads, losses = problem()
