@@ -52,7 +52,7 @@ PRESETS: dict[str, TrainConfig] = {
     # What `make train` runs: minutes on two cores.
     "mt10-quickstart": replace(
         _SMALL,
-        total_steps=6_000,
+        total_steps=10_000,
         eval_every=2_000,
         eval_episodes=5,
         learning_starts=1_000,
