@@ -62,10 +62,14 @@ def test_orthogonal_gradients_have_closed_form_weights(alpha, solver):
 @pytest.mark.parametrize("alpha", ALPHAS)
 @pytest.mark.parametrize("solver", ["newton", "least_squares"])
 def test_scale_law(alpha, solver):
-    matrix, factor = gramian(2), 37.0
-    expected = factor ** (-2 * alpha / (alpha + 1)) * fairgrad_weights(matrix, alpha, solver)
-    scaled = fairgrad_weights(factor**2 * matrix, alpha, solver)
+    rows, factor = jacobian(2), 37.0
+    weights = fairgrad_weights(rows @ rows.mT, alpha, solver)
+    scaled = fairgrad_weights(factor**2 * (rows @ rows.mT), alpha, solver)
+    expected = factor ** (-2 * alpha / (alpha + 1)) * weights
     torch.testing.assert_close(scaled, expected, rtol=1e-7, atol=0)
+    direction = scaled @ (factor * rows)
+    expected = factor ** ((1 - alpha) / (1 + alpha)) * (weights @ rows)
+    torch.testing.assert_close(direction, expected, rtol=1e-7, atol=1e-12)
 
 
 def test_preconditioned_sgd_obeys_the_scale_law_and_the_published_one_does_not():
@@ -287,6 +291,16 @@ def test_residual_is_that_of_equation_4():
     assert float(fairgrad_residual(matrix, 2 * weights, alpha)) == pytest.approx(expected)
     conflicting = torch.tensor([[1.0, -2.0], [-2.0, 8.0]])
     assert fairgrad_residual(conflicting, torch.ones(2), alpha) == float("inf")
+
+
+def test_the_residual_is_that_before_the_cast():
+    """Under strong conflict, rounding the weights to float32 alone costs digits of A w."""
+    rows = jacobian(21, tasks=2, size=5)
+    rows[1] = -rows[0] + 1e-4 * rows[1]
+    matrix = (rows @ rows.mT).float()
+    solution = solve(matrix, 2.0, "newton")
+    assert solution.weights.dtype == torch.float32
+    assert solution.residual < 1e-6 < fairgrad_residual(matrix, solution.weights, 2.0)
 
 
 def test_extreme_alphas_stay_finite_and_report_their_residual():
