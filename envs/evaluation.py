@@ -72,7 +72,7 @@ def evaluate(
         observation, reward, terminated, truncated, infos = venv.step(act(observation))
         returns[rows, finished[rows]] += reward[rows]
         lengths[rows, finished[rows]] += 1
-        successes[rows, finished[rows]] |= infos["success"][rows]
+        successes[rows, finished[rows]] = infos["success"][rows]  # its last step's, once it ended
         finished += terminated | truncated
         venv.active[finished == episodes] = False
         on_progress(finished.sum() / successes.size)
