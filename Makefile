@@ -15,7 +15,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 train: setup
-	$(BIN)/python scripts/train.py mt10-quickstart $(ARGS)
+	$(BIN)/python scripts/train.py mt10-quickstart $(ARGS) || test $$? -eq 130  # Ctrl-C is no error
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from agents import ARCHITECTURES, SACConfig
 from envs.evaluation import check_episodes
@@ -84,6 +84,9 @@ class TrainConfig:
     """Continue the run in this folder, as it was configured; only --total-steps may change."""
     device: str = "auto"
     """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
+    threads: int | None = None
+    """CPU threads of the learner; none: one per core. Small networks gain little from a second one,
+    and several threads are many times slower than one while another program keeps a core busy."""
     combining: CombinerConfig = field(default_factory=CombinerConfig)
     """Options of the combiner."""
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
@@ -103,6 +106,8 @@ class TrainConfig:
                 f"--learning-starts is {self.learning_starts}, expected at least 1: updates need"
                 " transitions"
             )
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"--threads is {self.threads}, expected at least 1 or none")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed is {self.seed}, expected an integer from 0 to 2**32 - 1")
         names = task_names(self.tasks[0] if len(self.tasks) == 1 else self.tasks)
@@ -126,6 +131,17 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in ("run_dir", "resume")}
 
 
+def _check_type(key: str, value: Any, hint: Any, where: str) -> None:
+    allowed = tuple(kind for kind in (get_args(hint) or (hint,)) if isinstance(kind, type))
+    if float in allowed:
+        allowed += (int,)
+    plain = all(kind in (int, float, str, bool, type(None)) for kind in allowed)
+    wrong = not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed)
+    if allowed and plain and not isinstance(value, list) and wrong:
+        names = " or ".join(kind.__name__ for kind in allowed)
+        raise ValueError(f"{key} in {where} is {value!r}, expected {names}: restore the file")
+
+
 Config = TypeVar("Config")
 
 
@@ -139,6 +155,7 @@ def from_dict(cls: type[Config], values: Mapping[str, Any], where: str) -> Confi
     arguments = {}
     for key, value in values.items():
         check_name(f"setting in {where}", key, hints)
+        _check_type(key, value, hints[key], where)
         if dataclasses.is_dataclass(hints[key]):
             value = from_dict(hints[key], value, where)
         arguments[key] = tuple(value) if isinstance(value, list) else value

@@ -57,6 +57,7 @@ PRESETS: dict[str, TrainConfig] = {
         eval_episodes=5,
         learning_starts=1_000,
         log_every=100,
+        threads=1,
         agent=SACConfig(actor=_QUICK_NETWORK, critic=_QUICK_NETWORK, batch_size=64),
     ),
 }

@@ -78,5 +78,7 @@ def task_names(tasks: str | Sequence[str]) -> tuple[str, ...]:
         raise ValueError("no tasks: give mt10, mt25, mt50 or task names such as reach-v3")
     listing = "mt10, mt25 or mt50 alone, or names of Meta-World's 50 v3 tasks such as reach-v3"
     for name in names:
+        if name in BENCHMARKS:
+            raise ValueError(f"{name} is a whole benchmark: name it alone, not in a list of tasks")
         check_name("task", name, ALL_V3_ENVIRONMENTS, listing)
     return names

@@ -86,6 +86,11 @@ class Combiner(nn.Module, ABC):
                 looking would make the host wait: look at `info.gradient_norms` there.
         """
         named = task_gradients if isinstance(task_gradients, dict) else {"": task_gradients}
+        if not named or any(g.ndim < 2 or not g.is_floating_point() for g in named.values()):
+            raise ValueError(
+                "task gradients must be floating-point tensors [K, P] or [K, *shape], got"
+                f" {[(list(g.shape), g.dtype) for g in named.values()]}"
+            )
         # Half-precision products would overflow; the combination returns to the gradients' dtype.
         rows = {
             name: gradient.flatten(1).to(torch.promote_types(gradient.dtype, torch.float32))
@@ -139,6 +144,10 @@ class Combiner(nn.Module, ABC):
         _check_losses(task_losses)
         shared = _trainable(shared_parameters)
         own = [_trainable(parameters) for parameters in task_parameters or [()] * len(task_losses)]
+        if {id(p) for p in shared} & {id(p) for parameters in own for p in parameters}:
+            raise ValueError(
+                "a parameter is both shared and a task's own: give it to shared_parameters only"
+            )
         if len(own) != len(task_losses):
             raise ValueError(
                 f"task_parameters has {len(own)} collections for {len(task_losses)} task losses:"
@@ -205,7 +214,21 @@ def _check_losses(task_losses: Tensor) -> None:
 
 
 def _trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
-    return [parameter for parameter in parameters if parameter.requires_grad]
+    if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
+        raise ValueError(
+            f"parameters must be a collection of tensors such as module.parameters(), got"
+            f" {type(parameters).__name__}"
+        )
+    found = list(parameters)
+    for parameter in found:
+        if not isinstance(parameter, Tensor):
+            raise ValueError(
+                f"parameters must be tensors, got {type(parameter).__name__}: use"
+                " module.parameters()"
+            )
+    if len({id(parameter) for parameter in found}) < len(found):
+        raise ValueError("a parameter is given twice: give each once")
+    return [parameter for parameter in found if parameter.requires_grad]
 
 
 def _loop(
@@ -215,6 +238,8 @@ def _loop(
     keep_graph: bool,
 ) -> tuple[dict[str, Tensor], list[list[Tensor]]]:
     """Task gradients [K, *shape] of the shared parameters, by position, and those of the heads."""
+    if not task_losses.requires_grad:
+        raise ValueError("the task losses have no graph: compute them with gradients enabled")
     if not shared:
         raise ValueError("no shared parameters that require a gradient: give the common trunk's")
     rows, own_gradients = [], []

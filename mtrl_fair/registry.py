@@ -35,11 +35,14 @@ class GramianWeighting(Combiner):
 
     def solve(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
         weights = self.gramian_to_weights(gramian)
-        if weights.shape != gramian.shape[:-1]:
+        if not isinstance(weights, Tensor) or weights.shape != gramian.shape[:-1]:
+            found = list(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
             raise ValueError(
-                f"the weighting returned shape {list(weights.shape)} for a Gramian of shape"
-                f" {list(gramian.shape)}: one weight per task is needed"
+                f"the weighting returned {found} for a Gramian of shape {list(gramian.shape)}: a"
+                " tensor with one weight per task is needed"
             )
+        if not weights.is_cuda and weights.isnan().any():
+            raise ValueError(f"the weighting returned NaN: {weights.tolist()}")
         return weights, gramian.new_zeros(gramian.shape[:-2])
 
 

@@ -46,9 +46,10 @@ class RunDirectory:
         """
         path = Path(path)
         if path.exists():
+            is_run = (path / "config.json").is_file()
+            resume = f", or continue that run with --resume {path}" if is_run else ""
             raise RunError(
-                f"the run directory {path} exists: choose another with --run-dir, or continue that"
-                f" run with --resume {path}"
+                f"the run directory {path} exists: choose another with --run-dir{resume}"
             )
         try:
             path.mkdir(parents=True)
@@ -94,9 +95,9 @@ class RunDirectory:
     def note_resume(self, step: int) -> None:
         """Adds to `metadata.json` what continues the run, and from which step."""
         path = self.path / "metadata.json"
-        metadata = json.loads(path.read_text())
-        metadata["resumed"].append({"step": step} | describe_machine())
-        _write_json(path, metadata)
+        metadata = json.loads(path.read_text()) if path.exists() else {}
+        resumed = metadata.get("resumed", [])
+        _write_json(path, metadata | {"resumed": [*resumed, {"step": step} | describe_machine()]})
 
     def lock(self) -> None:
         """Keeps other processes from writing to this run, until this one ends.
@@ -169,10 +170,13 @@ class RunDirectory:
     def rewind(self, step: int) -> None:
         """Drops the metrics and evaluations after a step, which a killed run leaves behind."""
         path = self.path / "evaluations.csv"
-        with path.open(newline="") as file:
-            header, *rows = csv.reader(file)
-        kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= step]
-        _write(path, "".join(",".join(row) + "\r\n" for row in [header, *kept]))
+        rows: list[list[str]] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                rows = list(csv.reader(file))[1:]
+        whole = [row for row in rows if len(row) == len(EVALUATION_COLUMNS)]
+        kept = [row for row in whole if int(row[0]) <= step]
+        _write(path, "".join(",".join(row) + "\r\n" for row in [EVALUATION_COLUMNS, *kept]))
         metrics = self.path / "metrics.jsonl"
         if metrics.exists():
             lines = metrics.read_text().splitlines(keepends=True)

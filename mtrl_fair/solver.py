@@ -127,12 +127,14 @@ def solve(gramian: Tensor, alpha: float, solver: str, *, precondition: bool = Tr
 
 def check_alpha(alpha: float) -> None:
     """Raises ValueError unless alpha is finite and at least 0."""
-    if not 0 <= alpha < float("inf"):
+    if not isinstance(alpha, (int, float)) or not 0 <= alpha < float("inf"):
         raise ValueError(f"alpha is {alpha}, but a fairness exponent is finite and at least 0")
 
 
 def check_gramian(gramian: Tensor) -> None:
     """Raises ValueError on a wrong shape and, on CPU, on values no Gramian has."""
+    if not isinstance(gramian, Tensor):
+        raise ValueError(f"a Gramian is a torch tensor, got {type(gramian).__name__}")
     if gramian.ndim < 2 or gramian.shape[-1] != gramian.shape[-2] or gramian.shape[-1] == 0:
         raise ValueError(f"a Gramian has shape [..., K, K], got {list(gramian.shape)}")
     if not gramian.is_floating_point():

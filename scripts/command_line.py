@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import torch
@@ -57,6 +58,23 @@ def parse(
             description=description,
             config=(tyro.conf.FlagConversionOff,),
         )
+    )
+
+
+def check_output(flag: str, path: Path) -> None:
+    """Raises ValueError unless a file can be written there."""
+    if not path.parent.is_dir():
+        raise ValueError(f"{flag} {path}: there is no folder {path.parent}, make it first")
+    if path.is_dir():
+        raise ValueError(f"{flag} {path} is a folder: give a file name")
+
+
+def python(script: str = "") -> str:
+    """This interpreter, and a script of ours, as a command for the folder the user is in."""
+    words = [Path(sys.executable), *([Path(__file__).with_name(script)] if script else [])]
+    here = Path.cwd()
+    return " ".join(
+        str(word.relative_to(here) if word.is_relative_to(here) else word) for word in words
     )
 
 

@@ -19,7 +19,7 @@ from envs import evaluate
 from envs.evaluation import check_episodes
 from mtrl_fair.runs import RunDirectory
 from scripts.build import build_agent, build_envs, build_task_set
-from scripts.command_line import fail, or_fail, resolve_device
+from scripts.command_line import check_output, or_fail, resolve_device
 from scripts.report import evaluation_table
 
 
@@ -52,8 +52,7 @@ def main(words: list[str]) -> None:
     or_fail(lambda: check_episodes(episodes, config.environment.num_goals))
     state = or_fail(lambda: run.load_checkpoint(arguments.checkpoint, ("step", "agent"), mmap=True))
     output = arguments.json or run.path / "evaluation.json"
-    if not output.parent.is_dir():
-        fail(f"--json {output}: there is no folder {output.parent}, make it first")
+    or_fail(lambda: check_output("--json", output))
 
     envs = build_envs(config, build_task_set(config), evaluation=True)
     agent = build_agent(config, envs.num_envs, device)

@@ -15,8 +15,9 @@ import matplotlib.pyplot as plt
 import tyro
 from matplotlib.axes import Axes
 
+from mtrl_fair.names import check_name
 from mtrl_fair.runs import RunDirectory
-from scripts.command_line import fail, or_fail
+from scripts.command_line import check_output, fail, or_fail
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ def main(words: list[str]) -> None:
     labels = arguments.labels or tuple(Path(run).name for run in arguments.runs)
     if len(labels) != len(arguments.runs):
         fail(f"{len(labels)} labels were given for {len(arguments.runs)} runs: give one per run")
+    or_fail(lambda: check_output("--output", arguments.output))
+    formats = plt.figure().canvas.get_supported_filetypes()
+    or_fail(lambda: check_name("format", arguments.output.suffix[1:], formats))
     curves = or_fail(lambda: [read_success(run) for run in arguments.runs])
     columns = len(curves)
     figure, axes = plt.subplots(
@@ -58,9 +62,11 @@ def read_success(run: str) -> dict[str, dict[int, float]]:
         RunError, ValueError: no such run, or one without evaluations.
     """
     curves: dict[str, dict[int, float]] = {}
-    with (RunDirectory.open(run).path / "evaluations.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            curves.setdefault(row["task"], {})[int(row["step"])] = float(row["success"])
+    path = RunDirectory.open(run).path / "evaluations.csv"
+    if path.exists():
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                curves.setdefault(row["task"], {})[int(row["step"])] = float(row["success"])
     if not curves:
         raise ValueError(f"{run} has no evaluation yet: wait for its first one")
     return curves

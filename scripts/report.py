@@ -49,6 +49,7 @@ class PlainReporter:
         self.console = console
         self.total_steps = total_steps
         self.success: float | None = None
+        self.announced = 0
 
     def __enter__(self) -> PlainReporter:
         return self
@@ -69,7 +70,8 @@ class PlainReporter:
         self.console.print("  ".join(parts))
 
     def evaluating(self, step: int, share: float) -> None:
-        if share == 0:
+        if step != self.announced:
+            self.announced = step
             self.console.print(f"step {step}/{self.total_steps}  evaluating …")
 
     def evaluation(self, step: int, evaluation: Evaluation) -> None:

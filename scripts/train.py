@@ -22,7 +22,7 @@ from envs import WorkerError
 from mtrl_fair import NonFiniteError
 from mtrl_fair.runs import RunDirectory, RunError, flatten
 from scripts.build import build_agent, build_envs, build_replay, build_task_set
-from scripts.command_line import fail, or_fail, parse, resolve_device, split_preset
+from scripts.command_line import fail, or_fail, parse, python, resolve_device, split_preset
 from scripts.loop import LAST_FINITE, LATEST, RESUMABLE, TrainingLoop
 from scripts.report import make_reporter
 
@@ -55,9 +55,9 @@ def main(arguments: list[str]) -> None:
             )
             return
         or_fail(run.lock)
+        run.note_resume(state["step"])
         run.write_config(to_dict(config))
         run.rewind(state["step"])
-        run.note_resume(state["step"])
     else:
         state = None
         stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -66,9 +66,9 @@ def main(arguments: list[str]) -> None:
 
     finished = train(config, run, state, device, should_stop)
     if finished:
-        print(f"finished. Evaluate it with: python scripts/evaluate.py {run.path}")
+        print(f"finished. Evaluate it with: {python('evaluate.py')} {run.path}")
     else:
-        print(f"stopped. Continue with: python scripts/train.py --resume {run.path}")
+        print(f"stopped. Continue with: {python('train.py')} --resume {run.path}")
         sys.exit(130)
 
 
@@ -83,9 +83,11 @@ def train(
 
     Returns whether the end was reached; a run that cannot go on ends the program with one line.
     """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"run directory: {run.path}")
-    console.print(f"curves: tensorboard --logdir {run.path.parent}")
+    console.print(f"curves: {python()} -m tensorboard.main --logdir {run.path.parent}")
     if config.learning_starts >= config.total_steps:
         console.print(
             f"note: there will be no update, because the run ends at step {config.total_steps} and"

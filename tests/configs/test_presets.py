@@ -34,9 +34,10 @@ def test_presets_are_what_they_say():
         ({"log_every": -1}, "--log-every is -1"),
         ({"learning_starts": 0}, "--learning-starts is 0"),
         ({"seed": -1}, "--seed is -1"),
+        ({"threads": 0}, "--threads is 0"),
         ({"tasks": ()}, "no tasks"),
         ({"tasks": ("reach-v3", "reach-v3")}, "names reach-v3 more than once"),
-        ({"tasks": ("reach-v3", "mt10")}, "unknown task 'mt10'"),
+        ({"tasks": ("reach-v3", "mt10")}, "mt10 is a whole benchmark"),
         ({"architecture": "heads"}, "unknown architecture 'heads'"),
         ({"combiner": "fairgard"}, "did you mean fairgrad"),
         ({"solver": "sdg"}, "did you mean sgd"),
@@ -52,3 +53,12 @@ def test_values_that_cannot_be_meant_are_refused(options, message):
 def test_unknown_settings_are_refused():
     with pytest.raises(ValueError, match=r"setting in old\.json 'alhpa': did you mean alpha"):
         from_dict(TrainConfig, {"alhpa": 1.0}, "old.json")
+
+
+@pytest.mark.parametrize(
+    "values", [{"total_steps": "many"}, {"alpha": None}, {"seed": True}, {"device": 3}]
+)
+def test_settings_of_another_type_are_refused(values):
+    (key,) = values
+    with pytest.raises(ValueError, match=f"{key} in old.json is .*, expected"):
+        from_dict(TrainConfig, values, "old.json")

@@ -117,7 +117,7 @@ def test_task_sets_by_name():
     [
         ("reach-v2", "unknown task 'reach-v2': did you mean reach-v3"),
         ("mt11", "unknown task 'mt11'"),
-        (["reach-v3", "mt10"], "unknown task 'mt10'"),
+        (["reach-v3", "mt10"], "mt10 is a whole benchmark"),
         ([], "no tasks"),
     ],
 )

@@ -229,6 +229,34 @@ def test_wrong_numbers_of_tasks_are_refused():
         FairGrad().combine(torch.eye(3), torch.ones(2))
 
 
+def test_arguments_of_the_wrong_kind_are_refused():
+    trunk, _, losses = problem()
+    parameters, combiner = list(trunk.parameters()), FairGrad()
+    for wrong, message in [
+        (trunk.weight, "collection of tensors"),
+        (trunk, "collection of tensors"),
+        (dict(trunk.named_parameters()), "must be tensors, got str"),
+        (trunk.named_parameters(), "must be tensors, got tuple"),
+        (parameters * 2, "given twice"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            combiner.backward(losses, wrong)
+    with pytest.raises(ValueError, match="both shared and a task's own"):
+        combiner.backward(losses, parameters, [parameters, [], []])
+    with pytest.raises(ValueError, match="have no graph"):
+        combiner.backward(losses.detach(), parameters)
+    for gradients in (torch.ones(3), {}, torch.ones(3, 4, dtype=torch.int64)):
+        with pytest.raises(ValueError, match="floating-point tensors"):
+            combiner.combine(gradients, torch.ones(3))
+    for weighting, message in [
+        (lambda gramian: [1.0, 2.0, 3.0], "returned list"),
+        (lambda gramian: gramian, "returned \\[3, 3\\]"),
+        (lambda gramian: gramian[0] * float("nan"), "returned NaN"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            make_combiner(weighting, num_tasks=3).combine(torch.eye(3), torch.ones(3))
+
+
 def test_make_combiner_names_what_is_valid():
     with pytest.raises(ValueError, match="unknown combiner 'fairgard': did you mean fairgrad"):
         make_combiner("fairgard", num_tasks=2)

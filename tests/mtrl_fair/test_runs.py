@@ -38,6 +38,8 @@ def test_an_existing_folder_is_left_alone(run):
     with pytest.raises(RunError, match="exists: choose another with --run-dir, or .* --resume"):
         RunDirectory.create(run.path, {"seed": 4})
     assert (run.path / "config.json").read_bytes() == before
+    with pytest.raises(RunError, match="exists: choose another with --run-dir$"):
+        RunDirectory.create(run.path.parent, {"seed": 4})  # no run: nothing to resume
 
 
 @pytest.mark.parametrize("content", [None, "{not json", "[1]"])
@@ -160,6 +162,16 @@ def test_metrics_reach_tensorboard_and_json_lines(tmp_path):
         (10, 1.5),
         (20, float("inf")),
     ]
+
+
+def test_a_run_whose_lists_are_gone_can_be_rewound(run):
+    for name in ("evaluations.csv", "metadata.json"):
+        (run.path / name).unlink()
+    run.note_resume(5)
+    run.rewind(5)
+    assert json.loads((run.path / "metadata.json").read_text())["resumed"][0]["step"] == 5
+    header = "step,task,success,episodes,return,episode_length"
+    assert (run.path / "evaluations.csv").read_text().splitlines() == [header]
 
 
 def test_rewinding_drops_what_a_killed_run_left_after_its_checkpoint(run):

@@ -323,6 +323,7 @@ def test_non_finite_gradients_name_their_tasks(solver):
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
+        (np.eye(2), "torch tensor, got ndarray"),
         (torch.ones(2, 3), "shape"),
         (torch.ones(3), "shape"),
         (torch.ones(0, 0), "shape"),
@@ -336,7 +337,7 @@ def test_what_is_no_gramian_is_refused(matrix, message):
         fairgrad_weights(matrix)
 
 
-@pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf"), "2", None])
 def test_an_impossible_alpha_is_refused(alpha):
     with pytest.raises(ValueError, match="alpha is"):
         fairgrad_weights(torch.eye(2), alpha)

@@ -15,7 +15,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils import _pytree as pytree
 
-from scripts import evaluate, train
+from scripts import evaluate, plot, train
 
 ROOT = Path(__file__).parents[2]
 # Networks this small gain nothing from threads, which wait for each other on a busy machine.
@@ -337,12 +337,34 @@ def test_a_configuration_that_does_not_match_the_checkpoint_is_refused(copied, c
         (["RUN", "--episodes", "0"], "0 evaluation episodes per task"),
         (["RUN", "--device", "cuda:99"], "is not there"),
         (["RUN", "--json", "no/such/folder/x.json"], "there is no folder no/such/folder"),
+        (["RUN", "--json", "/"], "is a folder"),
         ([], "required"),
     ],
 )
 def test_bad_input_to_evaluate_exits_with_2(arguments, message, finished, capsys):
     words = [str(finished) if word == "RUN" else word for word in arguments]
     assert message in exits_with_2(evaluate.main, words, capsys)
+
+
+def test_plot_draws_runs_and_refuses_bad_input(finished, copied, tmp_path, capsys):
+    figure = tmp_path / "curves.png"
+    plot.main([str(finished), str(finished), "--output", str(figure), "--labels", "one", "two"])
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    (copied / "evaluations.csv").unlink()
+    for words, message in [
+        (["nowhere"], "there is no run at nowhere"),
+        ([str(copied)], "has no evaluation yet"),
+        ([str(finished), "--labels", "a", "b"], "2 labels were given for 1 runs"),
+        ([str(finished), "--output", "no/such/x.png"], "there is no folder no/such"),
+        ([str(finished), "--output", "x.foo"], "unknown format 'foo'"),
+    ]:
+        assert message in exits_with_2(plot.main, words, capsys)
+
+
+def test_plain_output_says_once_that_it_evaluates(finished, tmp_path):
+    result = run("train", *FLAGS, "--total-steps", "80", "--run-dir", str(tmp_path / "run"))
+    assert result.stdout.count("evaluating") == 1
+    assert "evaluation at step 80" in result.stdout
 
 
 def test_presets_may_follow_flags():
