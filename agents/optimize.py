@@ -40,11 +40,16 @@ def combined_step(
     (losses, metrics), gradients = task_losses_and_gradients(
         task_loss_fn, parameters, data, own, has_aux=True
     )
+    for parameter in combiner.parameters():
+        parameter.grad = None  # combine adds to it
     try:
         direction, info = combiner.combine({name: gradients[name] for name in parameters}, losses)
     except NonFiniteError as error:
         raise NonFiniteError(f"{label} {error.what}", error.tasks) from error
-    head_gradients = {name: gradients[name] for name in own}
+    head_weights = info.weights if combiner.weighted_heads else torch.ones_like(losses)
+    head_gradients = {
+        name: gradients[name] * _per_row(head_weights, gradients[name]) for name in own
+    }
     head_norms = _norms_per_task(head_gradients, losses)
     finite = (losses + info.gradient_norms + info.weights + head_norms).isfinite()
     if not finite.all():  # synchronises: a bad step must not reach the parameters
@@ -57,9 +62,11 @@ def combined_step(
     for name, parameter in parameters.items():
         parameter.grad = direction[name] * shrink
     for name, parameter in own.items():
-        rows = (-1, *[1] * (parameter.ndim - 1))
-        parameter.grad = head_gradients[name] * shrink_heads.view(rows)
+        parameter.grad = head_gradients[name] * _per_row(shrink_heads, parameter)
     optimizer.step()
+    if combiner.looks_again:
+        with torch.no_grad():
+            combiner.after_step(task_loss_fn({**parameters, **own}, data)[0])
 
     pairs = max(len(losses) * (len(losses) - 1), 1)
     return {
@@ -75,6 +82,10 @@ def combined_step(
         f"fairness/min_cosine/{label}": info.cosines.min(),
         f"fairness/conflicts/{label}": info.conflicts,
     }
+
+
+def _per_row(values: Tensor, rows: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (rows.ndim - 1))
 
 
 def _norms_per_task(gradients: dict[str, Tensor], losses: Tensor) -> Tensor:

@@ -91,8 +91,15 @@ class MultiTaskSAC:
         self.log_temperature = torch.full(
             (num_temperatures,), float(np.log(config.initial_temperature)), device=device
         )
-        self.actor_optimizer = _adam(list(self.actor.parameters()), config.actor_learning_rate)
-        self.critic_optimizer = _adam(list(self.critic.parameters()), config.critic_learning_rate)
+        # A combiner may learn something itself, such as the log-variances of "uw".
+        self.actor_optimizer = _adam(
+            [*self.actor.parameters(), *self.actor_combiner.parameters()],
+            config.actor_learning_rate,
+        )
+        self.critic_optimizer = _adam(
+            [*self.critic.parameters(), *self.critic_combiner.parameters()],
+            config.critic_learning_rate,
+        )
         self.temperature_optimizer = _adam([self.log_temperature], config.temperature_learning_rate)
 
     @torch.no_grad()

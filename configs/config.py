@@ -50,6 +50,11 @@ class CombinerConfig:
     gradient."""
     precondition: bool = True
     """False: the sgd and least_squares solvers work on the raw Gramian, as published (fairgrad)."""
+    weighted_heads: bool = False
+    """Whether heads follow the gradient of the weighted loss instead of their own task's."""
+    actor_min_loss: float = -2000.0
+    """Lower bound of the actor's task losses, which si and famo subtract. Values of v2 rewards stay
+    below 10 / (1 - discount)."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ class TrainConfig:
     architecture: str = "multi_head"
     """How the networks know the task: multi_head, task_encoded, one_hot or none."""
     combiner: str = "fairgrad"
-    """How task gradients become one direction: fairgrad, or ls (their sum)."""
+    """How task gradients become one direction: fairgrad, ls (their sum), or any other method of
+    docs/combiners.md."""
     alpha: float = 2.0
     """Fairness exponent (fairgrad): 0 sum, 1 proportional fairness, 2 minimum potential delay."""
     solver: str = "sgd"

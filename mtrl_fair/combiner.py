@@ -17,12 +17,17 @@ Gradients = TypeVar("Gradients", Tensor, dict[str, Tensor])
 
 
 class CombinerInfo(NamedTuple):
-    """What a combiner saw and decided, as detached tensors ready to be logged."""
+    """What a combiner saw and decided, as detached tensors ready to be logged.
+
+    A method of losses does not look at the task gradients in `backward` and `scalarize`, which then
+    cost one backward; `cosines`, `conflicts` and `gradient_norms` are NaN there.
+    """
 
     weights: Tensor
-    """[K], the coefficients of the task gradients in the direction, `scale` included."""
+    """[K], the coefficients of the task gradients in the direction, `scale` included. GradDrop has
+    none: here they are the share of each gradient's squared norm that was kept."""
     residual: Tensor
-    """[], the relative residual of the method's own equation; 0 for methods that solve none."""
+    """[], the relative residual of FairGrad's equation 4; 0 for methods that do not solve it."""
     cosines: Tensor
     """[K, K], between task gradients; 0 where a gradient vanishes."""
     conflicts: Tensor
@@ -33,49 +38,75 @@ class CombinerInfo(NamedTuple):
     """[]"""
 
 
-class Combiner(nn.Module, ABC):
-    """Turns K task gradients into one direction: their sum, weighted by weights from the Gramian.
+class Aggregate(NamedTuple):
+    """What a method made of the task gradients, before `scale` and `max_norm`."""
 
-    A subclass computes the weights in `solve`. All state is in buffers or parameters, so that
-    `state_dict` is complete.
+    direction: dict[str, Tensor]
+    """By name, [P]."""
+    weights: Tensor
+    """[K]"""
+    residual: Tensor
+    """[]"""
+
+
+class Combiner(nn.Module, ABC):
+    """Turns K task losses or gradients into one direction for the parameters that tasks share.
+
+    A method is of one of three kinds, by what it needs: `LossCombiner` (losses: one backward),
+    `GramianCombiner` (inner products of the task gradients), `JacobianCombiner` (the gradients).
+    All state is in buffers or parameters, and `state_dict` is complete.
 
     Args:
         num_tasks: K, checked against what arrives if given.
         scale: the length of the direction: "none" leaves it as solved, "tasks" multiplies it by K,
             "norm" gives it the norm of the summed gradient.
+        max_norm: a longer direction is shortened to this norm; None leaves it.
+        weighted_heads: whether `backward` gives each task's own parameters the gradient of the
+            weighted loss, w_k g_k, instead of g_k.
     """
 
-    def __init__(self, *, num_tasks: int | None = None, scale: Scale = "none"):
+    def __init__(
+        self,
+        *,
+        num_tasks: int | None = None,
+        scale: Scale = "none",
+        max_norm: float | None = None,
+        weighted_heads: bool = False,
+    ):
         super().__init__()
         if num_tasks is not None and num_tasks < 1:
             raise ValueError(f"num_tasks is {num_tasks}, but a combiner needs at least 1 task")
         check_name("scale", scale, get_args(Scale))
+        if max_norm is not None and not max_norm > 0:
+            raise ValueError(f"max_norm is {max_norm}, expected a positive number or None")
         self.num_tasks = num_tasks
         self.scale = scale
+        self.max_norm = max_norm
+        self.weighted_heads = weighted_heads
 
     @abstractmethod
-    def solve(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights [K] for a Gramian [K, K], and the residual [] of the equation they solve."""
+    def aggregate(
+        self, rows: dict[str, Tensor], gramian: Tensor, task_losses: Tensor, present: Tensor
+    ) -> Aggregate:
+        """The method itself.
 
-    def forward(self, gramian: Tensor) -> Tensor:
-        """Task weights [..., K] for a Gramian [..., K, K], `scale` included."""
-        self._check_num_tasks(gramian.shape[-1])
-        weights, _ = self._present_weights(gramian)
-        squared_norm = (weights.unsqueeze(-2) @ gramian @ weights.unsqueeze(-1)).squeeze(-1)
-        squared_sum = gramian.sum((-2, -1)).unsqueeze(-1)
-        factor = scale_factor(
-            self.scale, gramian.shape[-1], _root(squared_norm), _root(squared_sum)
-        )
-        return weights * factor
+        Args:
+            rows: task gradients by name, [K, P], at least float32.
+            gramian: [K, K], their inner products.
+            task_losses: [K], detached.
+            present: [K] (bool), the tasks that have a gradient.
+        """
 
     def combine(
-        self, task_gradients: Gradients, task_losses: Tensor
+        self, task_gradients: Gradients, task_losses: Tensor, present: Tensor | None = None
     ) -> tuple[Gradients, CombinerInfo]:
-        """The direction Σ w_i g_i of given task gradients.
+        """The direction that the method makes of given task gradients.
 
         Args:
             task_gradients: [K, P], or a dict of [K, *shape] as `task_gradients` returns it.
             task_losses: [K].
+            present: [K] (bool), as `task_mean` returns it. A task that is not present, or whose
+                gradient is zero, gets weight 0.
 
         Returns:
             The direction, [P] or a dict of [*shape], and a `CombinerInfo`.
@@ -91,26 +122,37 @@ class Combiner(nn.Module, ABC):
                 "task gradients must be floating-point tensors [K, P] or [K, *shape], got"
                 f" {[(list(g.shape), g.dtype) for g in named.values()]}"
             )
+        self._check_losses(task_losses)
+        if any(len(gradient) != len(task_losses) for gradient in named.values()):
+            raise ValueError(
+                f"{len(task_losses)} task losses do not fit task gradients with"
+                f" {sorted({len(gradient) for gradient in named.values()})} rows: one of each per"
+                " task"
+            )
         # Half-precision products would overflow; the combination returns to the gradients' dtype.
         rows = {
             name: gradient.flatten(1).to(torch.promote_types(gradient.dtype, torch.float32))
             for name, gradient in named.items()
         }
-        self._check(rows, task_losses)
         gramian = torch.stack([row @ row.mT for row in rows.values()]).sum(0)
         check_gramian(gramian)
-        weights, residual = self._present_weights(gramian)
-        parts = {name: weights.to(row.dtype) @ row for name, row in rows.items()}
+        has_gradient = gramian.diagonal() > 0
+        present = (
+            has_gradient
+            if present is None
+            else check_present(present, task_losses) & (has_gradient)
+        )
+        parts, weights, residual = self.aggregate(rows, gramian, task_losses.detach(), present)
         # Not from the Gramian: w' A w cancels where gradients conflict strongly.
-        norm = norm_of_sum = _norm(parts.values())
+        norm = norm_of_sum = total_norm(parts.values())
         if self.scale == "norm":
-            norm_of_sum = _norm(row.sum(0) for row in rows.values())
-        factor = scale_factor(self.scale, len(task_losses), norm, norm_of_sum)
+            norm_of_sum = total_norm(row.sum(0) for row in rows.values())
+        factor = self._factor(norm, norm_of_sum, len(task_losses))
         direction = {
             name: (part * factor).to(named[name].dtype).view(named[name].shape[1:])
             for name, part in parts.items()
         }
-        norms = _root(gramian.diagonal())
+        norms = gramian.diagonal().sqrt()
         product = norms.unsqueeze(1) * norms
         cosines = torch.where(product > 0, gramian / product.where(product > 0, 1), 0)
         info = CombinerInfo(
@@ -128,21 +170,99 @@ class Combiner(nn.Module, ABC):
         task_losses: Tensor,
         shared_parameters: Iterable[Tensor],
         task_parameters: Sequence[Iterable[Tensor]] | None = None,
+        present: Tensor | None = None,
     ) -> CombinerInfo:
         """Replaces `loss.backward()`. Adds the combined direction to the `.grad` of the shared
-        parameters, and each task's own, unweighted gradient to the `.grad` of its task parameters.
+        parameters, and each task's own gradient to the `.grad` of its task parameters (weighted
+        only with `weighted_heads`).
 
         Args:
             task_losses: [K], with a graph.
             shared_parameters: the parameters that several tasks use; frozen ones are left out.
             task_parameters: K collections, the parameters that only task k uses (its head).
+            present: [K] (bool), see `combine`.
 
         Raises:
             ValueError: shapes that do not fit.
             NonFiniteError: as in `combine`. No `.grad` has changed then.
         """
-        _check_losses(task_losses)
+        shared, own = self._check_parameters(task_losses, shared_parameters, task_parameters)
+        task_gradients, own_gradients = _loop(task_losses, shared, own, keep_graph=False)
+        direction, info = self.combine(task_gradients, task_losses.detach(), present)
+        for parameter, gradient in zip(shared, direction.values(), strict=True):
+            accumulate(parameter, gradient)
+        for k, (parameters, gradients) in enumerate(zip(own, own_gradients, strict=True)):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                head_weight = info.weights[k].to(gradient.dtype) if self.weighted_heads else 1
+                accumulate(parameter, gradient * head_weight)
+        return info
+
+    def scalarize(
+        self,
+        task_losses: Tensor,
+        shared_parameters: Iterable[Tensor],
+        present: Tensor | None = None,
+    ) -> Tensor:
+        """The scalar Σ w_i ℓ_i with detached weights, for code that keeps its `loss.backward()`.
+
+        Task parameters then receive w_i g_i, not g_i as in `backward`.
+
+        Args:
+            task_losses: [K], with a graph, which stays usable.
+            shared_parameters: the parameters whose task gradients decide the weights.
+            present: [K] (bool), see `combine`.
+
+        Raises:
+            ValueError, NonFiniteError: as in `backward`.
+            TypeError: the method is no weighted sum of task gradients.
+        """
+        shared, own = self._check_parameters(task_losses, shared_parameters, None)
+        task_gradients, _ = _loop(task_losses, shared, own, keep_graph=True)
+        _, info = self.combine(task_gradients, task_losses.detach(), present)
+        return info.weights.to(task_losses.dtype) @ task_losses
+
+    def after_step(self, task_losses: Tensor) -> None:
+        """A second look at the losses, [K], after the optimiser step. Only FAMO uses it."""
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether the method uses `after_step`, which costs another forward."""
+        return type(self).after_step is not Combiner.after_step
+
+    def _factor(self, norm: Tensor, norm_of_sum: Tensor, num_tasks: int) -> Tensor:
+        return scale_factor(self.scale, self.max_norm, num_tasks, norm, norm_of_sum)
+
+    def _check_losses(self, task_losses: Tensor) -> None:
+        if not isinstance(task_losses, Tensor) or task_losses.ndim != 1:
+            found = (
+                list(task_losses.shape) if isinstance(task_losses, Tensor) else type(task_losses)
+            )
+            raise ValueError(f"task losses must be one tensor [K], got {found}: stack them")
+        self._check_num_tasks(len(task_losses))
+        if not task_losses.is_cuda and not task_losses.isfinite().all():
+            raise NonFiniteError("loss", (~task_losses.isfinite()).nonzero().flatten().tolist())
+
+    def _check_num_tasks(self, number: int) -> None:
+        if self.num_tasks is not None and number != self.num_tasks:
+            raise ValueError(
+                f"{number} tasks arrived, but this combiner was made for {self.num_tasks}"
+            )
+
+    def _check_parameters(
+        self,
+        task_losses: Tensor,
+        shared_parameters: Iterable[Tensor],
+        task_parameters: Sequence[Iterable[Tensor]] | None,
+    ) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """The trainable shared parameters, and those of each task."""
+        self._check_losses(task_losses)
+        if not task_losses.requires_grad:
+            raise ValueError("the task losses have no graph: compute them with gradients enabled")
         shared = _trainable(shared_parameters)
+        if not shared:
+            raise ValueError(
+                "no shared parameters that require a gradient: give the common trunk's"
+            )
         own = [_trainable(parameters) for parameters in task_parameters or [()] * len(task_losses)]
         if {id(p) for p in shared} & {id(p) for parameters in own for p in parameters}:
             raise ValueError(
@@ -153,64 +273,35 @@ class Combiner(nn.Module, ABC):
                 f"task_parameters has {len(own)} collections for {len(task_losses)} task losses:"
                 " give one per task, empty ones included"
             )
-        task_gradients, own_gradients = _loop(task_losses, shared, own, keep_graph=False)
-        direction, info = self.combine(task_gradients, task_losses.detach())
-        for parameter, gradient in zip(shared, direction.values(), strict=True):
-            _accumulate(parameter, gradient)
-        for parameters, gradients in zip(own, own_gradients, strict=True):
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                _accumulate(parameter, gradient)
-        return info
+        return shared, own
 
-    def scalarize(self, task_losses: Tensor, shared_parameters: Iterable[Tensor]) -> Tensor:
-        """The scalar Σ w_i ℓ_i with detached weights, for code that keeps its `loss.backward()`.
 
-        Task parameters then receive w_i g_i, not g_i as in `backward`.
+def weighted_sum(weights: Tensor, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Σ w_i g_i of task gradients by name."""
+    return {name: weights.to(row.dtype) @ row for name, row in rows.items()}
 
-        Args:
-            task_losses: [K], with a graph, which stays usable.
-            shared_parameters: the parameters whose task gradients decide the weights.
 
-        Raises:
-            ValueError, NonFiniteError: as in `backward`.
-        """
-        _check_losses(task_losses)
-        task_gradients, _ = _loop(
-            task_losses, _trainable(shared_parameters), [()] * len(task_losses), keep_graph=True
+def accumulate(parameter: Tensor, gradient: Tensor) -> None:
+    """Adds to `.grad`, as backward does."""
+    if parameter.grad is None:
+        parameter.grad = gradient.detach().clone()
+    else:
+        parameter.grad += gradient
+
+
+def total_norm(parts: Iterable[Tensor]) -> Tensor:
+    """The norm [] of all parts together."""
+    return torch.stack([torch.linalg.vector_norm(part) for part in parts]).norm()
+
+
+def check_present(present: Tensor, task_losses: Tensor) -> Tensor:
+    """`present`, after a ValueError unless it is [K] (bool)."""
+    if present.shape != task_losses.shape or present.dtype != torch.bool:
+        raise ValueError(
+            f"present must be a boolean tensor {list(task_losses.shape)}, got"
+            f" {list(present.shape)} {present.dtype}"
         )
-        _, info = self.combine(task_gradients, task_losses.detach())
-        return info.weights.to(task_losses.dtype) @ task_losses
-
-    def after_step(self, task_losses: Tensor) -> None:
-        """A second look at the losses, [K], after the optimiser step. Only some methods use it."""
-
-    def _present_weights(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
-        """The method's weights, 0 for tasks without a gradient, and its residual."""
-        weights, residual = self.solve(gramian)
-        return weights.where(gramian.diagonal(dim1=-2, dim2=-1) > 0, 0), residual
-
-    def _check(self, rows: dict[str, Tensor], task_losses: Tensor) -> None:
-        _check_losses(task_losses)
-        self._check_num_tasks(len(task_losses))
-        if any(len(row) != len(task_losses) for row in rows.values()):
-            raise ValueError(
-                f"{len(task_losses)} task losses do not fit task gradients with"
-                f" {sorted({len(row) for row in rows.values()})} rows: one of each per task"
-            )
-        if not task_losses.is_cuda and not task_losses.isfinite().all():
-            raise NonFiniteError("loss", (~task_losses.isfinite()).nonzero().flatten().tolist())
-
-    def _check_num_tasks(self, number: int) -> None:
-        if self.num_tasks is not None and number != self.num_tasks:
-            raise ValueError(
-                f"{number} tasks arrived, but this combiner was made for {self.num_tasks}"
-            )
-
-
-def _check_losses(task_losses: Tensor) -> None:
-    if not isinstance(task_losses, Tensor) or task_losses.ndim != 1:
-        found = list(task_losses.shape) if isinstance(task_losses, Tensor) else type(task_losses)
-        raise ValueError(f"task losses must be one tensor [K], got {found}: stack them")
+    return present
 
 
 def _trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
@@ -238,10 +329,6 @@ def _loop(
     keep_graph: bool,
 ) -> tuple[dict[str, Tensor], list[list[Tensor]]]:
     """Task gradients [K, *shape] of the shared parameters, by position, and those of the heads."""
-    if not task_losses.requires_grad:
-        raise ValueError("the task losses have no graph: compute them with gradients enabled")
-    if not shared:
-        raise ValueError("no shared parameters that require a gradient: give the common trunk's")
     rows, own_gradients = [], []
     last = len(task_losses) - 1
     for k, loss in enumerate(task_losses):
@@ -256,18 +343,3 @@ def _loop(
         own_gradients.append(list(gradients[len(shared) :]))
     columns = zip(*rows, strict=True)
     return {str(i): torch.stack(column) for i, column in enumerate(columns)}, own_gradients
-
-
-def _accumulate(parameter: Tensor, gradient: Tensor) -> None:
-    if parameter.grad is None:
-        parameter.grad = gradient.detach().clone()
-    else:
-        parameter.grad += gradient
-
-
-def _root(squared: Tensor) -> Tensor:
-    return squared.clamp(min=0).sqrt()
-
-
-def _norm(parts: Iterable[Tensor]) -> Tensor:
-    return torch.stack([torch.linalg.vector_norm(part) for part in parts]).norm()

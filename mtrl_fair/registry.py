@@ -1,4 +1,4 @@
-"""Combiners by name."""
+"""Combiners by name, and from the weightings of other libraries."""
 
 from __future__ import annotations
 
@@ -6,44 +6,76 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from mtrl_fair.combiner import Combiner
-from mtrl_fair.fairgrad import FairGrad
-from mtrl_fair.linear_scalarization import LinearScalarization
+from mtrl_fair.combiner import Aggregate, Combiner, weighted_sum
+from mtrl_fair.gramian_combiner import GramianCombiner
+from mtrl_fair.methods.cagrad import CAGrad
+from mtrl_fair.methods.dwa import DynamicWeightAverage
+from mtrl_fair.methods.fairgrad import FairGrad
+from mtrl_fair.methods.famo import FAMO
+from mtrl_fair.methods.graddrop import GradDrop
+from mtrl_fair.methods.imtl_g import IMTLG
+from mtrl_fair.methods.ls import LinearScalarization
+from mtrl_fair.methods.mgda import MGDA
+from mtrl_fair.methods.moco import MoCo
+from mtrl_fair.methods.nash_mtl import NashMTL
+from mtrl_fair.methods.pcgrad import PCGrad
+from mtrl_fair.methods.rlw import RandomLossWeighting
+from mtrl_fair.methods.si import ScaleInvariant
+from mtrl_fair.methods.uw import UncertaintyWeighting
 from mtrl_fair.names import check_name
-from mtrl_fair.scale import Scale
 
 COMBINERS: dict[str, type[Combiner]] = {
     "ls": LinearScalarization,
+    "si": ScaleInvariant,
+    "rlw": RandomLossWeighting,
+    "dwa": DynamicWeightAverage,
+    "uw": UncertaintyWeighting,
+    "mgda": MGDA,
+    "pcgrad": PCGrad,
+    "graddrop": GradDrop,
+    "cagrad": CAGrad,
+    "imtl_g": IMTLG,
+    "moco": MoCo,
+    "nash_mtl": NashMTL,
+    "famo": FAMO,
     "fairgrad": FairGrad,
 }
 
 
-class GramianWeighting(Combiner):
-    """A combiner made of any callable from a Gramian [K, K] to weights [K]."""
+class GramianWeighting(GramianCombiner):
+    """A combiner made of any callable from a Gramian [K, K] to weights [K].
 
-    def __init__(
-        self,
-        gramian_to_weights: Callable[[Tensor], Tensor],
-        *,
-        num_tasks: int | None = None,
-        scale: Scale = "none",
-    ):
-        super().__init__(num_tasks=num_tasks, scale=scale)
-        self.gramian_to_weights = gramian_to_weights
+    Tasks without a gradient get weight 0 whatever it returns for them.
+    """
+
+    def __init__(self, weighting: Callable[[Tensor], Tensor], **options: Any):
+        super().__init__(**options)
+        self.weighting = weighting
 
     def solve(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
-        weights = self.gramian_to_weights(gramian)
-        if not isinstance(weights, Tensor) or weights.shape != gramian.shape[:-1]:
-            found = list(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
-            raise ValueError(
-                f"the weighting returned {found} for a Gramian of shape {list(gramian.shape)}: a"
-                " tensor with one weight per task is needed"
-            )
-        if not weights.is_cuda and weights.isnan().any():
-            raise ValueError(f"the weighting returned NaN: {weights.tolist()}")
+        weights = _check_weights(self.weighting(gramian), gramian)
         return weights, gramian.new_zeros(gramian.shape[:-2])
+
+
+class MatrixWeighting(Combiner):
+    """A combiner made of a callable from task gradients [K, P] to weights [K].
+
+    Of this kind are those weightings of TorchJD that ask for the matrix instead of its Gramian.
+    """
+
+    def __init__(self, weighting: Callable[[Tensor], Tensor], **options: Any):
+        super().__init__(**options)
+        self.weighting = weighting
+
+    def aggregate(
+        self, rows: dict[str, Tensor], gramian: Tensor, task_losses: Tensor, present: Tensor
+    ) -> Aggregate:
+        jacobian = torch.cat(list(rows.values()), 1)
+        weights = _check_weights(self.weighting(jacobian), gramian).where(present, 0)
+        return Aggregate(weighted_sum(weights, rows), weights, weights.new_zeros(()))
 
 
 def make_combiner(
@@ -52,27 +84,60 @@ def make_combiner(
     """A combiner by name (see `COMBINERS`), or one that asks a callable for the weights.
 
     Args:
-        method: a name, or any callable from a Gramian [K, K] to weights [K].
+        method: a name, any callable from a Gramian [K, K] to weights [K], or a weighting of TorchJD
+            (those that want the task gradients [K, P] get them).
         num_tasks: K.
-        **options: the combiner's own, such as `alpha` and `solver` of "fairgrad".
+        **options: the combiner's own, such as `alpha` and `solver` of "fairgrad", and those of
+            `Combiner`.
 
     Raises:
         ValueError: an unknown name or option, with the valid ones.
+        TypeError: neither a name nor a callable to weights.
     """
     combiner_class: Callable[..., Combiner]
     arguments: tuple[Any, ...]
     if isinstance(method, str):
         check_name("combiner", method, COMBINERS)
         combiner_class, arguments, label = COMBINERS[method], (), method
+    elif _is_torchjd(method, "Aggregator"):
+        raise TypeError(
+            f"{type(method).__name__} returns a direction, and a combiner needs weights: give its"
+            " weighting, such as UPGradWeighting() instead of UPGrad()"
+        )
     elif callable(method):
-        combiner_class, arguments, label = GramianWeighting, (method,), "a callable"
+        wants_matrix = _is_torchjd(method, "_MatrixWeighting", "_Composition")
+        combiner_class = MatrixWeighting if wants_matrix else GramianWeighting
+        arguments, label = (method,), "a callable"
     else:
         raise TypeError(f"a combiner is a name or a callable, got {type(method).__name__}")
-    valid = [
-        name
-        for name in inspect.signature(combiner_class).parameters
-        if name not in ("num_tasks", "gramian_to_weights")
-    ]
+    valid = _options(combiner_class)
     for option in options:
         check_name(f"option of combiner {label}", option, valid)
     return combiner_class(*arguments, num_tasks=num_tasks, **options)
+
+
+def _options(combiner_class: Callable[..., Combiner]) -> list[str]:
+    own = inspect.signature(combiner_class).parameters.values()
+    named = [p.name for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    common = list(inspect.signature(Combiner).parameters)
+    return [name for name in (*named, *common) if name not in ("num_tasks", "weighting")]
+
+
+def _is_torchjd(method: object, *class_names: str) -> bool:
+    """Whether it is of one of TorchJD's classes; TorchJD need not be installed."""
+    return any(
+        base.__name__ in class_names and base.__module__.startswith("torchjd.")
+        for base in type(method).__mro__
+    )
+
+
+def _check_weights(weights: Any, gramian: Tensor) -> Tensor:
+    if not isinstance(weights, Tensor) or weights.shape != gramian.shape[:-1]:
+        found = list(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+        raise ValueError(
+            f"the weighting returned {found} for {gramian.shape[-1]} tasks: a tensor with one"
+            " weight per task is needed"
+        )
+    if not weights.is_cuda and weights.isnan().any():
+        raise ValueError(f"the weighting returned NaN: {weights.tolist()}")
+    return weights

@@ -10,19 +10,31 @@ Scale = Literal["none", "tasks", "norm"]
 
 
 def scale_factor(
-    scale: Scale, num_tasks: int, direction_norm: Tensor, sum_norm: Tensor
-) -> Tensor | float:
+    scale: Scale,
+    max_norm: float | None,
+    num_tasks: int,
+    direction_norm: Tensor,
+    sum_norm: Tensor,
+) -> Tensor:
     """What to multiply a direction by.
 
     "none": 1, as solved. "tasks": K, as in the official supervised FairGrad code. "norm": whatever
-    gives it the norm of the summed gradient, so that methods differ in direction only.
+    gives it the norm of the summed gradient, so that methods differ in direction only. If the
+    result is longer than `max_norm`, it is shortened to that.
 
     Args:
         direction_norm: norm of the direction as solved, any shape.
         sum_norm: norm of the sum of the task gradients, same shape.
+
+    Returns:
+        of the same shape.
     """
-    if scale == "none":
-        return 1.0
-    if scale == "tasks":
-        return float(num_tasks)
-    return sum_norm / direction_norm.where(direction_norm > 0, 1)
+    positive = direction_norm.where(direction_norm > 0, 1)
+    factor = {
+        "none": positive.new_ones(positive.shape),
+        "tasks": positive.new_full(positive.shape, num_tasks),
+        "norm": sum_norm / positive,
+    }[scale]
+    if max_norm is None:
+        return factor
+    return factor.minimum(max_norm / positive)

@@ -1,12 +1,12 @@
 """Solvers of FairGrad's equation A w = w^(-1/alpha) (paper eq. 4).
 
-They work in preconditioned coordinates. With p = 1/alpha, w = D u and D_i = a_ii^(-1/(1+p)),
-equation 4 becomes
+With p = 1/alpha and gradient norms n, the substitution v = n w turns equation 4 into
 
-    M u = c u^(-p),    M = D A D,    c = diag(M) = D^(1-p),
+    C v = t v^(-p),    C the cosines,    t = n^(p-1),
 
-which u = 1 solves exactly when the gradients are orthogonal, whatever their norms. Dividing row i
-by c_i gives B u = u^(-p) with diag(B) = 1, whose squared error "sgd" and "least_squares" minimise.
+which v = t^(1/(1+p)) solves exactly when the gradients are orthogonal, whatever their norms.
+"sgd" and "least_squares" minimise its squared error from there; it is well conditioned, because
+near the solution its derivative is about C + p I. "newton" solves it for v in logarithms.
 
 The formulas stand once, for numpy and for torch: `xp` is the module whose arrays are in use.
 Solves run in float64.
@@ -27,8 +27,11 @@ from mtrl_fair.names import check_name
 SOLVERS = ("newton", "sgd", "least_squares")
 
 RIDGE = 1e-14  # relative, on the diagonal: keeps the weights finite at a Pareto-stationary point
-NEWTON_ITERATIONS = 60  # a CPU stops at convergence; measured: at most 20 for alpha in [0.5, 5]
-NEWTON_TOLERANCE = 1e-10
+SYSTEM_RIDGE = 1e-14  # likewise, keeps Newton's equations solvable in spite of rounding
+NEWTON_ITERATIONS = 32  # off the CPU; measured: at most 22 for alpha in [0.5, 5], 44 at 10
+NEWTON_ITERATIONS_CPU = 200  # where convergence ends them
+NEWTON_TOLERANCE = 1e-9
+NEWTON_ROUNDING = 1e-7  # an error below this that stops halving is rounding
 NEWTON_LARGEST_STEP = 4.0  # in log u
 NEWTON_LARGEST_LOG = 230.0  # u stays within 1e-100 and 1e100
 SGD_STEPS = 20
@@ -52,12 +55,17 @@ class Solution(NamedTuple):
 
 
 class NonFiniteError(ValueError):
-    """A loss or gradient is NaN or infinite; `tasks` holds the indices of the tasks concerned."""
+    """A loss or gradient is NaN or infinite.
+
+    `tasks` holds the indices of the tasks concerned; it is empty where one backward of a weighted
+    sum cannot tell.
+    """
 
     def __init__(self, what: str, tasks: list[int]):
         self.what = what
         self.tasks = tasks
-        super().__init__(f"the {what} of task {', '.join(map(str, tasks))} is not finite")
+        whose = f" of task {', '.join(map(str, tasks))}" if tasks else ""
+        super().__init__(f"the {what}{whose} is not finite")
 
 
 def fairgrad_weights(
@@ -169,23 +177,30 @@ def _solve(xp: Any, gramian: Any, alpha: float, solver: str, precondition: bool)
         weights = xp.where(active, one, zero)
         return weights, _residual(xp, gramian, weights, alpha)
     p = 1.0 / alpha
-    # An inactive task stands in as an orthogonal one of unit norm, so that shapes stay static.
-    both = active[..., :, None] & active[..., None, :]
-    eye = _identity(xp, gramian)
-    matrix = xp.where(both, gramian, xp.where(active, zero, one)[..., None] * eye)
-    scale = curvature = one
+    matrix = gramian
+    if xp is torch or not active.all():
+        # An inactive task stands in as an orthogonal one of unit norm, so that shapes stay static.
+        both = active[..., :, None] & active[..., None, :]
+        stand_in = xp.where(active, zero, one)[..., None] * _identity(xp, gramian)
+        matrix, diagonal = xp.where(both, gramian, stand_in), xp.where(active, diagonal, one)
     if precondition or solver == "newton":
-        diagonal = xp.where(active, diagonal, one)
-        scale = diagonal ** (-1.0 / (1.0 + p))
-        curvature = diagonal ** ((p - 1.0) / (1.0 + p))
-        matrix = scale[..., :, None] * matrix * scale[..., None, :]
-    if solver == "newton":
-        u = _newton(xp, matrix + RIDGE * curvature[..., None] * eye, curvature, p)
-    elif solver == "sgd":
-        u = _sgd(xp, matrix / curvature[..., None], p)
+        inverse_norms = diagonal**-0.5
+        matrix = inverse_norms[..., :, None] * matrix * inverse_norms[..., None, :]
+        start = diagonal ** (0.5 * (p - 1.0) / (p + 1.0))
+        size = ((start * start).mean(-1) ** 0.5)[..., None]
+        scale, start = size * inverse_norms, start / size
+        target = start ** (1.0 + p)
     else:
-        u = _least_squares(matrix / curvature[..., None], p)
-    weights = xp.where(active, scale * u, zero)
+        scale = target = one
+        start = one / gramian.shape[-1]
+    if solver == "newton":
+        with np.errstate(divide="ignore", invalid="ignore"):  # logarithms of losses that rise
+            solution = _newton(xp, matrix, target, start, p)
+    elif solver == "sgd":
+        solution = _sgd(xp, matrix, target, start, p)
+    else:
+        solution = _least_squares(matrix, target, start, p)
+    weights = xp.where(active, scale * solution, zero)
     residual = _residual(xp, gramian, weights, alpha)
     if solver == "least_squares" and (residual > LEAST_SQUARES_WARNING).any():
         warnings.warn(
@@ -197,90 +212,127 @@ def _solve(xp: Any, gramian: Any, alpha: float, solver: str, precondition: bool)
     return weights, residual
 
 
-def _newton(xp: Any, matrix: Any, curvature: Any, p: float) -> Any:
-    """Solves M u = c u^(-p) by damped Newton steps in z = log u.
+def _newton(xp: Any, matrix: Any, target: Any, start: Any, p: float) -> Any:
+    """Solves C v = t v^(-p) by damped Newton steps in z = log v.
 
-    Far from the solution the steps minimise the strictly convex f(u) = u'Mu/2 - sum_i c_i phi(u_i),
-    phi' = u^(-p), whose gradient is the equation. Near it they solve log(Mu/c) + p z = 0, which is
-    nearly linear and free of the rounding of f.
+    Far from the solution the steps minimise the strictly convex f(v) = v'Cv/2 - sum_i t_i phi(v_i),
+    phi' = v^(-p), whose gradient is the equation; a small ridge gives f a minimum everywhere. Near
+    it they solve log(Cv/t) + p z = 0, without the ridge. Points are rows: [..., point, K].
     """
-    fractions: Any = 0.5 ** np.arange(10.0)
-    if xp is torch:
-        fractions = 0.5 ** torch.arange(10, dtype=matrix.dtype, device=matrix.device)
-    limit = float("inf")
     eye = _identity(xp, matrix)
-    z = xp.zeros_like(curvature)
-    for _ in range(NEWTON_ITERATIONS):
-        u = xp.exp(z)
-        slope = u * _product(matrix, u)
-        pull = curvature * u ** (1.0 - p)
-        feasible = slope > 0
-        mismatch = xp.where(feasible, xp.log(xp.where(feasible, slope, pull) / pull), limit + pull)
-        error = xp.amax(abs(mismatch), -1)
-        if xp is np and (error < NEWTON_TOLERANCE).all():
-            break
-        near = (error < 1.0)[..., None]
-        # Both step systems share the matrix UMU; near the solution p*pull and p*slope agree.
-        diagonal = p * xp.where(near, slope, pull)
-        target = xp.where(near, -slope * xp.where(near, mismatch, slope), pull - slope)
-        floor = 1e-30 * xp.amax(diagonal, -1)[..., None]
-        step = _solve_linear(
-            xp,
-            u[..., :, None] * matrix * u[..., None, :] + (diagonal + floor)[..., None] * eye,
-            target,
-        )
-        largest = xp.amax(abs(step), -1)[..., None]
-        step = step * (NEWTON_LARGEST_STEP / xp.maximum(largest, NEWTON_LARGEST_STEP + 0 * largest))
+    off_diagonal = matrix * (1.0 - eye)
+    zero = _zero_row(xp, matrix)
+    offset = xp.log(target).reshape(zero.shape)
+    z = xp.log(start).reshape(zero.shape)
+    limit = zero + NEWTON_LARGEST_LOG / max(1.0, 0.5 * p)
 
-        trial = z[..., None, :] + fractions[:, None] * step[..., None, :]
-        trial = xp.clip(trial, -NEWTON_LARGEST_LOG, NEWTON_LARGEST_LOG)
-        trial_u = xp.exp(trial)
-        product = trial_u @ matrix
-        positive = product > 0
-        distance = xp.log(xp.where(positive, product, 1.0 + 0 * product) / curvature[..., None, :])
-        distance = xp.where(positive, (distance + p * trial) ** 2, limit + 0 * trial).sum(-1)
-        utility = trial if p == 1 else trial_u ** (1.0 - p) / (1.0 - p)
-        objective = (0.5 * trial_u * product - curvature[..., None, :] * utility).sum(-1)
-        best = xp.argmin(xp.where(near, distance, objective), -1)
-        z = xp.clip(z + fractions[best][..., None] * step, -NEWTON_LARGEST_LOG, NEWTON_LARGEST_LOG)
-    return xp.exp(z)
+    def evaluate(z: Any) -> tuple[Any, ...]:
+        v = xp.exp(z)
+        gain = v @ matrix
+        wanted = offset - p * z  # the logarithm of t v^(-p)
+        mismatch = xp.log(gain) - wanted  # NaN where a loss would rise
+        slope, pull, square = v * gain, xp.exp(wanted + z), v * v
+        return v, slope, pull, square, mismatch, pull - slope - RIDGE * square
+
+    fractions = _halvings(xp, z)
+    longest, previous = NEWTON_LARGEST_STEP + zero[..., :1], float("inf") + zero[..., :1]
+    point = evaluate(z)
+    for _ in range(NEWTON_ITERATIONS_CPU if xp is np else NEWTON_ITERATIONS):
+        v, slope, pull, square, mismatch, force = point
+        error = _largest(xp, mismatch)
+        near = error < 1.0
+        if xp is np:
+            if _settled(error, previous, near, force / pull):
+                break
+            previous = error
+        force = xp.where(near, -slope * mismatch, force)
+        bend = p * xp.where(near, slope, pull)  # the two agree at the solution
+        unit = (square + bend) ** -0.5  # gives the system a diagonal of 1
+        scaled = unit * v
+        column = scaled.reshape((*matrix.shape[:-1], 1))
+        system = column * off_diagonal * scaled + (1.0 + SYSTEM_RIDGE) * eye
+        step = unit * _solve_linear(xp, system, unit * force)
+        step = step * (NEWTON_LARGEST_STEP / xp.maximum(_largest(xp, step), longest))
+
+        distance = _squared_norm(mismatch)
+        overshoot = 0.1 * (force * step).sum(-1)[..., None]
+        trial = xp.maximum(xp.minimum(z + step, limit), -limit)
+        if xp is np:
+            point = evaluate(trial)
+        if xp is torch or not _acceptable(xp, point, step, near, distance, overshoot).all():
+            trials = evaluate(xp.maximum(xp.minimum(z + fractions * step, limit), -limit))
+            good = _acceptable(xp, trials, step, near, distance, overshoot)
+            fraction = xp.amax(xp.where(good, fractions, fractions[-1]), -2)[..., None]
+            trial = xp.maximum(xp.minimum(z + fraction * step, limit), -limit)
+            point = evaluate(trial)
+        z = trial
+    return xp.exp(z).reshape(matrix.shape[:-1])
 
 
-def _sgd(xp: Any, matrix: Any, p: float) -> Any:
-    """The paper's RL solver on ||B u - (u + eps)^(-p)||^2, its gradient written out."""
-    u = xp.ones_like(matrix[..., 0]) / matrix.shape[-1]
-    velocity = xp.zeros_like(u)
-    best, best_objective = u, None
+def _settled(error: np.ndarray, previous: Any, near: np.ndarray, imbalance: np.ndarray) -> bool:
+    if not near.all():
+        # At a Pareto-stationary point only the ridge balances the equation.
+        balanced = _largest(np, imbalance) < NEWTON_TOLERANCE
+        return bool((~near & balanced | near & (error < NEWTON_TOLERANCE)).all())
+    if (error < NEWTON_TOLERANCE).all():
+        return True
+    return bool(((error < NEWTON_ROUNDING) & (error > 0.5 * previous)).all())
+
+
+def _acceptable(
+    xp: Any, trial: tuple[Any, ...], step: Any, near: Any, distance: Any, overshoot: Any
+) -> Any:
+    """Near the solution a trial must be closer to it; far from it, not far beyond f's minimum along
+    the step, told by the derivative: f itself drowns in rounding under strong conflict.
+    """
+    *_, mismatch, force = trial
+    uphill = -(force * step).sum(-1)[..., None]
+    return xp.where(near, _squared_norm(mismatch) < distance, uphill < overshoot)
+
+
+def _largest(xp: Any, rows: Any) -> Any:
+    return (abs(rows).max(-1) if xp is np else abs(rows).amax(-1))[..., None]
+
+
+def _squared_norm(rows: Any) -> Any:
+    return (rows * rows).sum(-1)[..., None]
+
+
+def _sgd(xp: Any, matrix: Any, target: Any, start: Any, p: float) -> Any:
+    """The paper's RL solver on ||C v - t (v + eps)^(-p)||^2, its gradient written out."""
+    zero = _zero_row(xp, matrix)
+    doubled, bend = 2.0 * matrix, 2.0 * p
+    target, v, velocity = target.reshape(zero.shape), start.reshape(zero.shape), zero
+    max_norm, least = zero[..., :1] + SGD_MAX_NORM, zero + SGD_EPSILON
+    iterates, gaps = [], []
     for step in range(SGD_STEPS + 1):
-        power = (u + SGD_EPSILON) ** (-p)
-        gap = _product(matrix, u) - power
-        objective = (gap**2).sum(-1)[..., None]
-        if best_objective is None:
-            best_objective = objective
-        best = xp.where(objective < best_objective, u, best)
-        best_objective = xp.minimum(objective, best_objective)
-        if step == SGD_STEPS:
-            break
-        gradient = 2.0 * (
-            (gap[..., None, :] @ matrix)[..., 0, :] + p * power / (u + SGD_EPSILON) * gap
-        )
-        norm = xp.sqrt((gradient**2).sum(-1))[..., None]
-        gradient = gradient * xp.clip(SGD_MAX_NORM / (norm + 1e-6), 0.0, 1.0)
-        velocity = SGD_MOMENTUM * velocity + gradient
-        u = xp.clip(u - SGD_LEARNING_RATE * velocity, SGD_EPSILON, None)
-    return best
+        shifted = v + SGD_EPSILON
+        power = target * shifted ** (-p)
+        gap = v @ matrix - power
+        iterates.append(v)
+        gaps.append(gap)
+        if step < SGD_STEPS:
+            gradient = gap @ doubled + bend * (power * gap / shifted)
+            norm = xp.sqrt(_squared_norm(gradient)) + 1e-6
+            rate = SGD_LEARNING_RATE * SGD_MAX_NORM / xp.maximum(norm, max_norm)
+            velocity = SGD_MOMENTUM * velocity + rate * gradient
+            v = xp.maximum(v - velocity, least)
+    best = xp.argmin(_squared_norm(xp.stack(gaps)), 0)[None]
+    take = np.take_along_axis if xp is np else torch.take_along_dim
+    return take(xp.stack(iterates), best, 0).reshape(matrix.shape[:-1])
 
 
-def _least_squares(matrix: np.ndarray, p: float) -> np.ndarray:
-    size = matrix.shape[-1]
+def _least_squares(
+    matrix: np.ndarray, target: np.ndarray, start: np.ndarray, p: float
+) -> np.ndarray:
     solutions = np.empty(matrix.shape[:-1])
     for index in np.ndindex(matrix.shape[:-2]):
-        with np.errstate(divide="ignore", invalid="ignore"):  # scipy's last steps have length 0
+        with np.errstate(all="ignore"):  # scipy tries points next to 0, and steps of length 0
             solutions[index] = scipy.optimize.least_squares(
-                lambda u, system: system @ u - u ** (-p),
-                np.full(size, 1.0 / size),
-                jac=lambda u, system: system + np.diag(p * u ** (-p - 1.0)),
-                args=(matrix[index],),
+                lambda v, system, t: system @ v - t * v ** (-p),
+                start[index],
+                jac=lambda v, system, t: system + np.diag(p * t * v ** (-p - 1.0)),
+                args=(matrix[index], target[index]),
                 bounds=(0.0, np.inf),
                 xtol=None,
                 ftol=1e-15,
@@ -294,12 +346,12 @@ def _residual(xp: Any, gramian: Any, weights: Any, alpha: float) -> Any:
     one = xp.ones_like(weights)
     logarithm = xp.log(xp.where(counted, weights, one))
     if alpha == 0:
-        return xp.amax(abs(logarithm), -1)
-    decrease = _product(gramian, weights)
-    falls = decrease > 0
-    mismatch = abs(xp.log(xp.where(falls, decrease, one)) + logarithm / alpha)
-    mismatch = xp.where(falls, mismatch, float("inf") * one)
-    return xp.amax(xp.where(counted, mismatch, 0 * one), -1)
+        return _largest(xp, logarithm)[..., 0]
+    gain = _product(gramian, weights)
+    rises = counted & ~(gain > 0)
+    gain = xp.where(counted & (gain > 0), gain, one)
+    mismatch = _largest(xp, xp.log(gain) + logarithm / alpha)[..., 0]
+    return xp.where(rises.any(-1), float("inf") + 0 * mismatch, mismatch)
 
 
 def _product(matrix: Any, vector: Any) -> Any:
@@ -312,7 +364,23 @@ def _identity(xp: Any, like: Any) -> Any:
     return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
 
 
-def _solve_linear(xp: Any, matrix: Any, vector: Any) -> Any:
-    if xp is np:
-        return np.linalg.solve(matrix, vector[..., None])[..., 0]
-    return torch.linalg.solve_ex(matrix, vector[..., None])[0][..., 0]  # solve would synchronise
+def _solve_linear(xp: Any, matrix: Any, row: Any) -> Any:
+    column = row.reshape((*matrix.shape[:-1], 1))
+    # torch.linalg.solve would make the host wait for the device.
+    found = (
+        np.linalg.solve(matrix, column) if xp is np else torch.linalg.solve_ex(matrix, column)[0]
+    )
+    return found.reshape(row.shape)
+
+
+def _zero_row(xp: Any, matrix: Any) -> Any:
+    """[..., 1, K], but [K] for a single matrix, which is faster in numpy."""
+    return xp.zeros_like(matrix[0] if matrix.ndim == 2 else matrix[..., :1, :])
+
+
+def _halvings(xp: Any, like: Any) -> Any:
+    """1, 1/2, 1/4, ... as a column."""
+    exponents: Any = np.arange(12.0)
+    if xp is torch:
+        exponents = torch.arange(12, dtype=like.dtype, device=like.device)
+    return 0.5 ** exponents[:, None]

@@ -34,14 +34,16 @@ def build_envs(
 def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> MultiTaskSAC:
     """The agent, with a combiner for the critic and one for the actor."""
     temperature_combiner = (
-        build_combiner(config, num_tasks) if config.agent.combine_temperature else None
+        build_combiner(config, num_tasks, "temperature")
+        if config.agent.combine_temperature
+        else None
     )
     return MultiTaskSAC(
         OBSERVATION_SIZE,
         ACTION_SIZE,
         num_tasks,
-        build_combiner(config, num_tasks),
-        build_combiner(config, num_tasks),
+        build_combiner(config, num_tasks, "critic"),
+        build_combiner(config, num_tasks, "actor"),
         temperature_combiner,
         architecture=config.architecture,
         config=config.agent,
@@ -50,15 +52,22 @@ def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> Mu
     )
 
 
-def build_combiner(config: TrainConfig, num_tasks: int) -> Combiner:
-    """The configured combiner, given only the options that it has."""
-    options: dict[str, object] = {"scale": config.combining.scale}
+def build_combiner(config: TrainConfig, num_tasks: int, network: str) -> Combiner:
+    """The configured combiner of "critic", "actor" or "temperature", given the options it has."""
+    options: dict[str, object] = {
+        "scale": config.combining.scale,
+        "weighted_heads": config.combining.weighted_heads,
+    }
     if config.combiner == "fairgrad":
         options |= {
             "alpha": config.alpha,
             "solver": config.solver,
             "precondition": config.combining.precondition,
         }
+    if config.combiner in ("si", "famo"):
+        options["min_loss"] = 0.0 if network == "critic" else config.combining.actor_min_loss
+    if config.combiner in ("rlw", "pcgrad", "graddrop"):
+        options["seed"] = 3 * config.seed + ("critic", "actor", "temperature").index(network)
     return make_combiner(config.combiner, num_tasks=num_tasks, **options)
 
 

@@ -60,7 +60,6 @@ def test_its_commands_name_scripts_that_exist():
 def test_its_tables_name_every_preset_and_solver():
     rows = re.findall(r"^\| `([\w-]+)`", README, re.MULTILINE)
     assert set(rows) == set(PRESETS) | set(SOLVERS)
-    assert set(COMBINERS) == {"ls", "fairgrad"}
 
 
 def test_its_links_lead_somewhere():

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from mtrl_fair.combiner import Combiner
+from mtrl_fair.gramian_combiner import GramianCombiner
 from mtrl_fair.names import check_name
-from mtrl_fair.scale import Scale
 from mtrl_fair.solver import SOLVERS, check_alpha, solve
 
 
-class FairGrad(Combiner):
+class FairGrad(GramianCombiner):
     """The alpha-fair direction: weights with A w = w^(-1/alpha) (paper eq. 4, algorithm 1).
 
-    It needs the Gramian and keeps no state. Departures from the published code: "sgd" runs on the
-    preconditioned Gramian unless `precondition` is False, and the direction is not multiplied by K
-    unless `scale` is "tasks".
+    Convention: the direction as solved (the authors' supervised code multiplies it by K and clips
+    it to norm 1: scale="tasks", max_norm=1; their RL code does neither). Needs the Gramian.
+    Departs: "sgd" and "least_squares" run on the preconditioned Gramian unless `precondition` is
+    False. State: none.
 
     Args:
         alpha: the fairness exponent, at least 0.
         solver: "newton" (exact), "sgd" (the paper's 20 steps for RL), "least_squares" (section 4).
         precondition: False runs "sgd" and "least_squares" on the raw Gramian, as published.
-        num_tasks: K, checked if given.
-        scale: "none", "tasks" or "norm", see `Combiner`.
+        **options: see `Combiner`.
     """
 
     def __init__(
@@ -31,10 +32,9 @@ class FairGrad(Combiner):
         solver: str = "newton",
         *,
         precondition: bool = True,
-        num_tasks: int | None = None,
-        scale: Scale = "none",
+        **options: Any,
     ):
-        super().__init__(num_tasks=num_tasks, scale=scale)
+        super().__init__(**options)
         check_alpha(alpha)
         check_name("solver", solver, SOLVERS)
         self.alpha = alpha
