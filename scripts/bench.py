@@ -1,0 +1,40 @@
+"""Benchmarks: ratios measured in one run, side by side with the peers.
+
+python scripts/bench.py solver [--json PATH] [--docs PATH]
+"""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+from mtrl_fair.names import check_name
+from scripts.benchmarks import solver
+from scripts.command_line import check_output, fail, or_fail, parse
+
+BENCHMARKS = {"solver": (solver.SolverArguments, solver.run)}
+
+
+def main(words: list[str]) -> None:
+    """Runs the benchmark that the first word names."""
+    names = ", ".join(BENCHMARKS)
+    if not words or words[0].startswith("-"):
+        if {"-h", "--help"} & set(words):
+            print(f"{__doc__}\nBenchmarks: {names}. `bench.py NAME --help` shows the flags of one.")
+            return
+        fail(f"no benchmark: the first argument is one of {names}")
+    or_fail(lambda: check_name("benchmark", words[0], BENCHMARKS))
+    default, run = BENCHMARKS[words[0]]
+    arguments = parse(or_fail(default), words[1:], default.__doc__)
+    for flag in ("json", "docs"):
+        path = getattr(arguments, flag)
+        if path is not None:
+            or_fail(lambda flag=flag, path=path: check_output(f"--{flag}", path))  # type: ignore[misc]
+    report = run(arguments, Console())
+    if arguments.json is not None:
+        report.write_json(arguments.json)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,72 @@
+"""How benchmarks measure and what they report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mtrl_fair.runs import describe_machine
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a benchmark."""
+
+    rows: list[dict[str, Any]]
+    """One per measurement."""
+    ratios: dict[str, float]
+    """By the names that DESIGN and the documentation use; larger is better unless they say so."""
+
+    def write_json(self, path: Path) -> None:
+        content = {**describe_machine(), "rows": self.rows, "ratios": self.ratios}
+        path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def median_times(
+    candidates: Mapping[str, Callable[[], object]], repeats: int, seconds: float = 0.02
+) -> dict[str, float]:
+    """Median seconds per call of each candidate.
+
+    The candidates take turns, so that a change of the machine's load meets all of them alike. In
+    each turn a fast one is called often enough to fill the given time.
+    """
+    calls = {}
+    for name, function in candidates.items():
+        function()
+        start = time.perf_counter()
+        function()
+        calls[name] = max(1, int(seconds / max(time.perf_counter() - start, 1e-9)))
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeats):
+        for name, function in candidates.items():
+            start = time.perf_counter()
+            for _ in range(calls[name]):
+                function()
+            samples[name].append((time.perf_counter() - start) / calls[name])
+    return {name: median(values) for name, values in samples.items()}
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown, with numbers to the right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
+
+
+def replace_section(path: Path, name: str, text: str) -> None:
+    """Puts text between the comments `<!-- NAME -->` and `<!-- end NAME -->` of a document.
+
+    Raises:
+        ValueError: the document has no such section.
+    """
+    start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+    document = path.read_text()
+    if document.count(start) != 1 or document.count(end) != 1:
+        raise ValueError(f"{path} has no section between {start} and {end}")
+    before, rest = document.split(start)
+    after = rest.split(end)[1]
+    path.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}")
