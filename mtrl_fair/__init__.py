@@ -4,7 +4,7 @@ from mtrl_fair.alpha_fair_loss import alpha_fair_loss
 from mtrl_fair.combiner import Combiner, CombinerInfo
 from mtrl_fair.gramian_combiner import GramianCombiner
 from mtrl_fair.jacobian_combiner import JacobianCombiner
-from mtrl_fair.loss_combiner import LossCombiner
+from mtrl_fair.loss_combiner import LossBoundError, LossCombiner
 from mtrl_fair.methods.cagrad import CAGrad
 from mtrl_fair.methods.dwa import DynamicWeightAverage
 from mtrl_fair.methods.fairgrad import FairGrad
@@ -50,6 +50,7 @@ __all__ = [
     "GramianCombiner",
     "JacobianCombiner",
     "LinearScalarization",
+    "LossBoundError",
     "LossCombiner",
     "MoCo",
     "NashMTL",

@@ -22,6 +22,10 @@ from mtrl_fair.solver import NonFiniteError
 SMALLEST_WEIGHT = 1e-20  # keeps a head's gradient recoverable from that of the weighted sum
 
 
+class LossBoundError(ValueError):
+    """A loss is not above the lower bound that the method was given."""
+
+
 class LossCombiner(Combiner):
     """A weighted sum of the task losses, with weights from their values.
 
@@ -145,7 +149,7 @@ def excess_losses(method: str, task_losses: Tensor, min_loss: float, present: Te
     """ℓ - min_loss, [K], whose logarithm or reciprocal the method takes.
 
     Raises:
-        ValueError: a present task's is not positive. Off the CPU it is NaN instead, because looking
+        LossBoundError: a present task's is not positive. On CUDA it is NaN instead, because looking
             would make the host wait for the device.
     """
     excess = task_losses - min_loss
@@ -153,7 +157,7 @@ def excess_losses(method: str, task_losses: Tensor, min_loss: float, present: Te
         wrong = (present & ~(excess > 0)).nonzero().flatten().tolist()
         if wrong:
             values = ", ".join(f"task {k} has {task_losses[k]:.4g}" for k in wrong)
-            raise ValueError(
+            raise LossBoundError(
                 f"{method} needs losses above min_loss = {min_loss:g}, but {values}: give a"
                 " min_loss that no loss reaches"
             )

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from configs import PRESETS, TrainConfig, from_dict, to_dict
 from envs import WorkerError
-from mtrl_fair import NonFiniteError
+from mtrl_fair import LossBoundError, NonFiniteError
 from mtrl_fair.runs import RunDirectory, RunError, flatten
 from scripts.build import build_agent, build_envs, build_replay, build_task_set
 from scripts.command_line import fail, or_fail, parse, python, resolve_device, split_preset
@@ -119,6 +119,8 @@ def train(
             " (--agent.max-grad-norm)",
             code=1,
         )
+    except LossBoundError as error:
+        fail(f"{error} (--combining.actor-min-loss) in a new run; step {loop.step + 1}", code=1)
     except WorkerError as error:
         fail(f"{error}\nContinue from the last checkpoint with --resume {run.path}", code=1)
 

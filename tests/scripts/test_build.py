@@ -1,12 +1,16 @@
 """Every preset's parts fit together: an update on its agent, with samples from its replay."""
 
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from agents import Transition
-from configs import PRESETS
+from agents import Batch, NetworkConfig, SACConfig, Transition
+from configs import PRESETS, CombinerConfig, TrainConfig
 from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
+from mtrl_fair import COMBINERS, LossBoundError
 from scripts.build import build_agent, build_replay
 
 K = 2
@@ -28,3 +32,79 @@ def test_a_preset_s_agent_updates(name):
     weights = metrics["fairness/weight/{task}/critic"]
     assert torch.equal(weights, torch.ones(K)) != fair
     assert agent.log_temperature.shape == ((K,) if config.agent.per_task_temperature else (1,))
+
+
+def batch_of(seed: int) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+
+    def randn(*shape: int) -> torch.Tensor:
+        return torch.randn(K, 4, *shape, generator=generator)
+
+    observation, following = randn(OBSERVATION_SIZE), randn(OBSERVATION_SIZE)
+    action = randn(ACTION_SIZE).tanh()
+    return Batch(observation, action, 10 * randn().sigmoid(), torch.zeros(K, 4), following)
+
+
+def small(combiner: str, **options) -> TrainConfig:
+    network = NetworkConfig(width=16, depth=2)
+    agent = SACConfig(actor=network, critic=network)
+    return TrainConfig(combiner=combiner, agent=agent, combining=CombinerConfig(**options))
+
+
+@pytest.mark.parametrize("name", COMBINERS)
+def test_every_combiner_trains_both_networks_and_continues_from_its_state(name):
+    config, device = small(name), torch.device("cpu")
+    agent = build_agent(config, K, device)
+    parameters = [p.clone() for p in (*agent.actor.parameters(), *agent.critic.parameters())]
+    for seed in range(3):
+        metrics = agent.update(batch_of(seed))
+        assert all(value.isfinite().all() for value in metrics.values())
+    moved = [
+        not torch.equal(old, new)
+        for old, new in zip(
+            parameters, (*agent.actor.parameters(), *agent.critic.parameters()), strict=True
+        )
+    ]
+    assert all(moved)
+    again = build_agent(config, K, device)
+    again.load_state_dict(copy.deepcopy(agent.state_dict()))
+    for seed in range(3, 6):
+        expected, actual = agent.update(batch_of(seed)), again.update(batch_of(seed))
+        assert all(torch.equal(expected[key], actual[key]) for key in expected)
+
+
+def test_what_a_method_learns_itself_is_learnt():
+    agent = build_agent(small("uw"), K, torch.device("cpu"))
+    agent.update(batch_of(0))
+    for combiner in (agent.critic_combiner, agent.actor_combiner):
+        # Adam's first step has the size of the learning rate.
+        assert float(combiner.log_variances.detach().abs().max()) == pytest.approx(3e-4, rel=1e-3)
+    agent = build_agent(small("famo"), K, torch.device("cpu"))
+    agent.update(batch_of(0))
+    for combiner in (agent.critic_combiner, agent.actor_combiner):
+        assert float(combiner.logits.abs().max()) == pytest.approx(0.025, rel=1e-3)
+
+
+def test_critic_and_actor_draw_different_numbers():
+    agent = build_agent(small("rlw"), K, torch.device("cpu"))
+    metrics = agent.update(batch_of(0))
+    critic, actor = (metrics[f"fairness/weight/{{task}}/{name}"] for name in ("critic", "actor"))
+    assert not torch.equal(critic, actor)
+
+
+def test_a_loss_below_its_bound_says_which_setting_mends_it():
+    agent = build_agent(small("si", actor_min_loss=0.0), K, torch.device("cpu"))
+    with pytest.raises(LossBoundError, match="si needs losses above min_loss = 0, but task"):
+        agent.update(batch_of(0))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_heads_are_weighted_on_request(weighted):
+    agent = build_agent(small("fairgrad", weighted_heads=weighted), K, torch.device("cpu"))
+    agent.config = dataclasses.replace(agent.config, max_grad_norm=None)
+    metrics = agent.update_critic(batch_of(0))
+    norms = metrics["fairness/head_gradient_norm/{task}/critic"]
+    plain = build_agent(small("fairgrad"), K, torch.device("cpu"))
+    expected = plain.update_critic(batch_of(0))["fairness/head_gradient_norm/{task}/critic"]
+    weights = metrics["fairness/weight/{task}/critic"]
+    torch.testing.assert_close(norms, weights * expected if weighted else expected)
