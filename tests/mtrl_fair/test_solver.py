@@ -336,9 +336,10 @@ def test_the_result_has_the_type_of_the_gramian(dtype, solver):
 
 @pytest.mark.parametrize("alpha", ALPHAS)
 @pytest.mark.parametrize("solver", ["newton", "sgd"])
-def test_the_device_path_gives_the_cpu_path_s_numbers(alpha, solver):
+@pytest.mark.parametrize("count", [(), (5,), (2, 3)])
+def test_the_device_path_gives_the_cpu_path_s_numbers(alpha, solver, count):
     """The formulas run on torch where a GPU would run them, with a fixed number of iterations."""
-    matrix = gramian(16, tasks=10, size=30, decades=4, count=(5,))
+    matrix = gramian(16, tasks=10, size=12, decades=4, count=count)
     weights = _solve(torch, matrix, alpha, solver, True)
     expected = solve(matrix, alpha, solver)
     torch.testing.assert_close(weights, expected.weights, rtol=1e-7, atol=0)
