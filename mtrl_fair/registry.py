@@ -120,7 +120,8 @@ def _options(combiner_class: Callable[..., Combiner]) -> list[str]:
     own = inspect.signature(combiner_class).parameters.values()
     named = [p.name for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
     common = list(inspect.signature(Combiner).parameters)
-    return [name for name in (*named, *common) if name not in ("num_tasks", "weighting")]
+    names = dict.fromkeys((*named, *common))
+    return [name for name in names if name not in ("num_tasks", "weighting")]
 
 
 def _is_torchjd(method: object, *class_names: str) -> bool:
