@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: setup train test lint format clean
+.PHONY: setup train test bench lint format clean
 
 setup: $(INSTALLED)
 
@@ -19,6 +19,9 @@ train: setup
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: setup
+	$(BIN)/python scripts/bench.py solver $(ARGS)
 
 lint: setup
 	$(BIN)/ruff format --check .

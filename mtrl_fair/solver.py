@@ -199,7 +199,7 @@ def _solve(xp: Any, gramian: Any, alpha: float, solver: str, precondition: bool)
         inverse_norms = diagonal**-0.5
         matrix = inverse_norms[..., :, None] * matrix * inverse_norms[..., None, :]
         start = diagonal ** (0.5 * (p - 1.0) / (p + 1.0))
-        size = ((start * start).mean(-1) ** 0.5)[..., None]
+        size = (_squared_norm(start) / start.shape[-1]) ** 0.5
         scale, start = size * inverse_norms, start / size
         target = start ** (1.0 + p)
     else:

@@ -27,13 +27,12 @@ def main(words: list[str]) -> None:
     or_fail(lambda: check_name("benchmark", words[0], BENCHMARKS))
     default, run = BENCHMARKS[words[0]]
     arguments = parse(or_fail(default), words[1:], default.__doc__)
-    for flag in ("json", "docs"):
-        path = getattr(arguments, flag)
-        if path is not None:
-            or_fail(lambda flag=flag, path=path: check_output(f"--{flag}", path))  # type: ignore[misc]
+    path = arguments.json
+    if path is not None:
+        or_fail(lambda: check_output("--json", path))
     report = run(arguments, Console())
-    if arguments.json is not None:
-        report.write_json(arguments.json)
+    if path is not None:
+        report.write_json(path)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from configs import PRESETS
-from mtrl_fair import COMBINERS, SOLVERS
+from mtrl_fair import SOLVERS
 from scripts import train
 
 ROOT = Path(__file__).parents[1]

