@@ -36,7 +36,7 @@ def test_every_class_says_its_convention_need_and_state():
             assert word in combiner.__doc__, (name, word)
 
 
-@pytest.mark.parametrize("section", ["solver speed", "sgd accuracy"])
+@pytest.mark.parametrize("section", ["solver speed", "gradient scale", "sgd accuracy"])
 def test_the_benchmark_s_tables_are_there(section):
     text = DOCUMENT.split(f"<!-- {section} -->")[1].split(f"<!-- end {section} -->")[0]
     assert text.count("\n|") > 5

@@ -37,7 +37,9 @@ TORCHJD = "TorchJD FairGrad"
 CONFLICTS = {"mild": (-0.3, 0.0), "medium": (-0.6, -0.3), "strong": (-0.95, -0.6)}
 GRAMIANS_PER_CONFLICT = 500
 CONFLICT_DECADES = 4.0
+GRADIENT_NORMS = (1e-6, 1e-3, 1.0, 1e3, 1e6)
 SPEED_SECTION = "solver speed"
+SCALE_SECTION = "gradient scale"
 SGD_SECTION = "sgd accuracy"
 
 
@@ -61,7 +63,7 @@ class SolverArguments:
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} is {getattr(self, name)}, expected at least 1")
         if self.docs is not None:  # before the minutes that measuring takes
-            for section in (SPEED_SECTION, SGD_SECTION):
+            for section in (SPEED_SECTION, SCALE_SECTION, SGD_SECTION):
                 split_at_section(self.docs, section)
 
 
@@ -75,6 +77,8 @@ def run(arguments: SolverArguments, console: Console) -> Report:
         for row in measure_speed(num_tasks, alpha, arguments.gramians, arguments.repeats)
     ]
     console.print(_table(*_speed_cells(speed), title="Time per solve, on the CPU"))
+    scales = [measure_scale(norm, arguments.gramians) for norm in GRADIENT_NORMS]
+    console.print(_table(*_scale_cells(scales), title="Median residual, K = 10, α = 2"))
     accuracy = [measure_sgd(*case) for case in sgd_cases()]
     console.print(_table(*_sgd_cells(accuracy), title="Direction of sgd against the exact one"))
     ratios = speed_ratios(speed)
@@ -82,8 +86,9 @@ def run(arguments: SolverArguments, console: Console) -> Report:
         console.print(f"{name:34} {value:5.1f}")
     if arguments.docs is not None:
         replace_section(arguments.docs, SPEED_SECTION, markdown_table(*_speed_cells(speed)))
+        replace_section(arguments.docs, SCALE_SECTION, markdown_table(*_scale_cells(scales)))
         replace_section(arguments.docs, SGD_SECTION, markdown_table(*_sgd_cells(accuracy)))
-    return Report([*speed, *accuracy], ratios)
+    return Report([*speed, *scales, *accuracy], ratios)
 
 
 def measure_speed(
@@ -128,6 +133,21 @@ def speed_ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
         own = at["least_squares"]["milliseconds"] / at[solver]["milliseconds"]
         ratios[f"{solver}_vs_own_least_squares"] = own
     return ratios
+
+
+def measure_scale(gradient_norm: float, gramians: int) -> dict[str, Any]:
+    """The median residual that each solver leaves for gradients of about the given norm."""
+    residuals = defaultdict(list)
+    for seed in range(gramians):
+        rows = task_gradients(10, 100, DECADES, seed)
+        rows = rows * (gradient_norm / rows.shape[1] ** 0.5)
+        gramian = rows @ rows.mT
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as in measure_speed
+            for name, candidate in _candidates(gramian, 2.0).items():
+                residuals[name].append(float(fairgrad_residual(gramian, candidate(), 2.0)))
+    medians = {name: median(values) for name, values in residuals.items()}
+    return {"gradient_norm": gradient_norm, "median_residuals": medians}
 
 
 def sgd_cases() -> list[tuple[int, float, str]]:
@@ -234,6 +254,14 @@ def _speed_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]
             f"{row['largest_residual']:.0e}",
         ]
         for row in rows
+    ]
+
+
+def _scale_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    header = ["solver", *(f"‖g‖ ≈ {row['gradient_norm']:g}" for row in rows)]
+    return header, [
+        [solver, *(f"{row['median_residuals'][solver]:.0e}" for row in rows)]
+        for solver in rows[0]["median_residuals"]
     ]
 
 

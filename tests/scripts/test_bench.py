@@ -20,7 +20,7 @@ def quick(monkeypatch):
 
 def test_it_writes_rows_and_the_ratios_of_the_design(quick, tmp_path, capsys):
     document = tmp_path / "combiners.md"
-    sections = ("solver speed", "sgd accuracy")
+    sections = ("solver speed", "gradient scale", "sgd accuracy")
     document.write_text("".join(f"text\n<!-- {x} -->\nold\n<!-- end {x} -->\n" for x in sections))
     path = tmp_path / "bench.json"
     flags = ["--gramians", "1", "--repeats", "1", "--json", str(path), "--docs", str(document)]
@@ -38,7 +38,7 @@ def test_it_writes_rows_and_the_ratios_of_the_design(quick, tmp_path, capsys):
     assert "newton_vs_least_squares" in printed
     written = document.read_text()
     assert "old" not in written
-    assert written.count("text\n") == 2
+    assert written.count("text\n") == 3
     assert "| newton | 10 | 2 |" in written
 
 
