@@ -74,7 +74,7 @@ class LossCombiner(Combiner):
             raise NonFiniteError("gradient of the weighted sum", [])
         self._train(losses, present)
         factor = self._factor(norm, norm if norm_of_sum is None else norm_of_sum, len(losses))
-        for parameter, gradient in zip(shared, gradients, strict=False):
+        for parameter, gradient in zip(shared, gradients[: len(shared)], strict=True):
             accumulate(parameter, gradient * factor.to(gradient.dtype))
         undo = (factor if self.weighted_heads else 1 / safe.where(present, 1)).expand(len(losses))
         remaining = iter(gradients[len(shared) :])
