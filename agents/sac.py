@@ -100,7 +100,13 @@ class MultiTaskSAC:
             [*self.critic.parameters(), *self.critic_combiner.parameters()],
             config.critic_learning_rate,
         )
-        self.temperature_optimizer = _adam([self.log_temperature], config.temperature_learning_rate)
+        self.temperature_optimizer = _adam(
+            [
+                self.log_temperature,
+                *(self.temperature_combiner.parameters() if self.temperature_combiner else ()),
+            ],
+            config.temperature_learning_rate,
+        )
 
     @torch.no_grad()
     def act(
@@ -195,10 +201,17 @@ class MultiTaskSAC:
         if self.temperature_combiner is None:
             (gradient,) = torch.autograd.grad(losses.sum(), log_temperature)
         else:
+            for parameter in self.temperature_combiner.parameters():
+                parameter.grad = None  # combine adds to it
             (rows,) = torch.autograd.grad(losses.sum(), per_task)
             gradient, _ = self.temperature_combiner.combine(rows.unsqueeze(1), losses.detach())
         self.log_temperature.grad = gradient
         self.temperature_optimizer.step()
+        if self.temperature_combiner is not None and self.temperature_combiner.looks_again:
+            per_task = self.log_temperature.expand(self.num_tasks)
+            self.temperature_combiner.after_step(
+                temperature_loss(per_task, log_prob, self.config.target_entropy)
+            )
         return {
             "losses/temperature": losses.detach().mean(),
             "temperature/{task}": self._temperature().squeeze(1).expand(self.num_tasks),

@@ -122,6 +122,10 @@ class TrainConfig:
             raise ValueError(f"--tasks names {', '.join(repeated)} more than once: name each once")
         check_name("architecture", self.architecture, ARCHITECTURES)
         check_name("combiner", self.combiner, COMBINERS)
+        if self.combiner == "graddrop" and self.combining.weighted_heads:
+            raise ValueError(
+                "--combining.weighted-heads is true, but graddrop has no weights for heads"
+            )
         check_name("solver", self.solver, SOLVERS)
         check_alpha(self.alpha)
         check_episodes(self.eval_episodes, self.environment.num_goals)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeVar, get_args
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, ParamSpec, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,19 @@ from mtrl_fair.scale import Scale, scale_factor
 from mtrl_fair.solver import NonFiniteError, check_gramian
 
 Gradients = TypeVar("Gradients", Tensor, dict[str, Tensor])
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+def full_precision(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Leaves autocast for the time of a call: Gramians and weights need float32."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return function(*args, **kwargs)
+
+    return wrapper
 
 
 class CombinerInfo(NamedTuple):
@@ -25,7 +39,8 @@ class CombinerInfo(NamedTuple):
 
     weights: Tensor
     """[K], the coefficients of the task gradients in the direction, `scale` included. GradDrop has
-    none: here they are the share of each gradient's squared norm that was kept."""
+    none: here they are the share of each gradient's squared norm that was kept, times the factor
+    of `scale`."""
     residual: Tensor
     """[], the relative residual of FairGrad's equation 4; 0 for methods that do not solve it."""
     cosines: Tensor
@@ -97,6 +112,8 @@ class Combiner(nn.Module, ABC):
             present: [K] (bool), the tasks that have a gradient.
         """
 
+    @torch.no_grad()
+    @full_precision
     def combine(
         self, task_gradients: Gradients, task_losses: Tensor, present: Tensor | None = None
     ) -> tuple[Gradients, CombinerInfo]:
@@ -117,10 +134,11 @@ class Combiner(nn.Module, ABC):
                 looking would make the host wait: look at `info.gradient_norms` there.
         """
         named = task_gradients if isinstance(task_gradients, dict) else {"": task_gradients}
-        if not named or any(g.ndim < 2 or not g.is_floating_point() for g in named.values()):
+        least = 1 if isinstance(task_gradients, dict) else 2
+        if not named or not all(_are_task_gradients(value, least) for value in named.values()):
             raise ValueError(
-                "task gradients must be floating-point tensors [K, P] or [K, *shape], got"
-                f" {[(list(g.shape), g.dtype) for g in named.values()]}"
+                "task gradients must be a floating-point tensor [K, P], or a dict of [K, *shape],"
+                f" got {[_describe(value) for value in named.values()]}"
             )
         self._check_losses(task_losses)
         if any(len(gradient) != len(task_losses) for gradient in named.values()):
@@ -129,19 +147,19 @@ class Combiner(nn.Module, ABC):
                 f" {sorted({len(gradient) for gradient in named.values()})} rows: one of each per"
                 " task"
             )
+        present = torch.ones_like(task_losses, dtype=torch.bool) if present is None else present
+        check_present(present, task_losses)
         # Half-precision products would overflow; the combination returns to the gradients' dtype.
         rows = {
-            name: gradient.flatten(1).to(torch.promote_types(gradient.dtype, torch.float32))
+            name: gradient.detach()
+            .reshape(len(task_losses), -1)
+            .to(torch.promote_types(gradient.dtype, torch.float32))
+            .where(present.unsqueeze(1), 0)
             for name, gradient in named.items()
         }
         gramian = torch.stack([row @ row.mT for row in rows.values()]).sum(0)
         check_gramian(gramian)
-        has_gradient = gramian.diagonal() > 0
-        present = (
-            has_gradient
-            if present is None
-            else check_present(present, task_losses) & (has_gradient)
-        )
+        present = present & (gramian.diagonal() > 0)
         parts, weights, residual = self.aggregate(rows, gramian, task_losses.detach(), present)
         # Not from the Gramian: w' A w cancels where gradients conflict strongly.
         norm = norm_of_sum = total_norm(parts.values())
@@ -149,7 +167,7 @@ class Combiner(nn.Module, ABC):
             norm_of_sum = total_norm(row.sum(0) for row in rows.values())
         factor = self._factor(norm, norm_of_sum, len(task_losses))
         direction = {
-            name: (part * factor).to(named[name].dtype).view(named[name].shape[1:])
+            name: (part * factor).to(named[name].dtype).reshape(named[name].shape[1:])
             for name, part in parts.items()
         }
         norms = gramian.diagonal().sqrt()
@@ -165,6 +183,7 @@ class Combiner(nn.Module, ABC):
         )
         return (direction if isinstance(task_gradients, dict) else direction[""]), info
 
+    @full_precision
     def backward(
         self,
         task_losses: Tensor,
@@ -184,10 +203,12 @@ class Combiner(nn.Module, ABC):
 
         Raises:
             ValueError: shapes that do not fit.
-            NonFiniteError: as in `combine`. No `.grad` has changed then.
+            NonFiniteError: as in `combine`, and for heads. No `.grad` has changed then; the state
+                of a method that keeps one may have advanced.
         """
         shared, own = self._check_parameters(task_losses, shared_parameters, task_parameters)
         task_gradients, own_gradients = _loop(task_losses, shared, own, keep_graph=False)
+        check_head_gradients(own_gradients)
         direction, info = self.combine(task_gradients, task_losses.detach(), present)
         for parameter, gradient in zip(shared, direction.values(), strict=True):
             accumulate(parameter, gradient)
@@ -197,6 +218,7 @@ class Combiner(nn.Module, ABC):
                 accumulate(parameter, gradient * head_weight)
         return info
 
+    @full_precision
     def scalarize(
         self,
         task_losses: Tensor,
@@ -219,7 +241,7 @@ class Combiner(nn.Module, ABC):
         shared, own = self._check_parameters(task_losses, shared_parameters, None)
         task_gradients, _ = _loop(task_losses, shared, own, keep_graph=True)
         _, info = self.combine(task_gradients, task_losses.detach(), present)
-        return info.weights.to(task_losses.dtype) @ task_losses
+        return weighted_loss(info.weights, task_losses)
 
     def after_step(self, task_losses: Tensor) -> None:
         """A second look at the losses, [K], after the optimiser step. Only FAMO uses it."""
@@ -261,19 +283,34 @@ class Combiner(nn.Module, ABC):
         shared = _trainable(shared_parameters)
         if not shared:
             raise ValueError(
-                "no shared parameters that require a gradient: give the common trunk's"
+                "no shared parameters that require a gradient: give the common trunk's, as a list,"
+                " because a generator such as module.parameters() can be used once only"
             )
-        own = [_trainable(parameters) for parameters in task_parameters or [()] * len(task_losses)]
-        if {id(p) for p in shared} & {id(p) for parameters in own for p in parameters}:
-            raise ValueError(
-                "a parameter is both shared and a task's own: give it to shared_parameters only"
-            )
+        if task_parameters is None:
+            return shared, [[] for _ in task_losses]
+        own = [_trainable(parameters) for parameters in task_parameters]
         if len(own) != len(task_losses):
             raise ValueError(
                 f"task_parameters has {len(own)} collections for {len(task_losses)} task losses:"
                 " give one per task, empty ones included"
             )
+        if not any(own):
+            raise ValueError(
+                "task_parameters holds no parameter that requires a gradient: give lists, because a"
+                " generator such as module.parameters() can be used once only, or leave it out"
+            )
+        heads = [id(parameter) for parameters in own for parameter in parameters]
+        if len(set(heads)) < len(heads) or {id(parameter) for parameter in shared} & set(heads):
+            raise ValueError(
+                "a parameter belongs to several tasks: give it to shared_parameters only"
+            )
         return shared, own
+
+
+@full_precision
+def weighted_loss(weights: Tensor, task_losses: Tensor) -> Tensor:
+    """Σ w_i ℓ_i, at least in float32, which holds weights that half precision does not."""
+    return weights @ task_losses.to(torch.promote_types(weights.dtype, task_losses.dtype))
 
 
 def weighted_sum(weights: Tensor, rows: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -294,14 +331,38 @@ def total_norm(parts: Iterable[Tensor]) -> Tensor:
     return torch.stack([torch.linalg.vector_norm(part) for part in parts]).norm()
 
 
-def check_present(present: Tensor, task_losses: Tensor) -> Tensor:
-    """`present`, after a ValueError unless it is [K] (bool)."""
-    if present.shape != task_losses.shape or present.dtype != torch.bool:
+def check_present(present: Tensor, task_losses: Tensor) -> None:
+    """Raises ValueError unless `present` is a tensor [K] (bool)."""
+    if (
+        not isinstance(present, Tensor)
+        or present.shape != task_losses.shape
+        or present.dtype != torch.bool
+    ):
         raise ValueError(
-            f"present must be a boolean tensor {list(task_losses.shape)}, got"
-            f" {list(present.shape)} {present.dtype}"
+            f"present must be a boolean torch tensor {list(task_losses.shape)}, as task_mean"
+            f" returns it, got {_describe(present)}"
         )
-    return present
+
+
+def check_head_gradients(gradients: Sequence[Sequence[Tensor]]) -> None:
+    """Raises NonFiniteError, on CPU, if a head's gradient is not finite."""
+    wrong = [
+        k
+        for k, parts in enumerate(gradients)
+        if not all(part.is_cuda or part.isfinite().all() for part in parts)
+    ]
+    if wrong:
+        raise NonFiniteError("gradient of the head", wrong)
+
+
+def _are_task_gradients(value: Any, least: int) -> bool:
+    return isinstance(value, Tensor) and value.ndim >= least and value.is_floating_point()
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{list(value.shape)} {value.dtype}"
+    return type(value).__name__
 
 
 def _trainable(parameters: Iterable[Tensor]) -> list[Tensor]:

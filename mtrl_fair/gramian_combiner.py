@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtrl_fair.combiner import Aggregate, Combiner, weighted_sum
+from mtrl_fair.combiner import Aggregate, Combiner, full_precision, weighted_sum
 from mtrl_fair.solver import check_gramian
 
 
@@ -23,6 +23,8 @@ class GramianCombiner(Combiner):
         A task whose gradient is zero must not influence the others.
         """
 
+    @torch.no_grad()
+    @full_precision
     def forward(self, gramian: Tensor) -> Tensor:
         """Task weights [..., K] for Gramians [..., K, K], `scale` and `max_norm` included.
 
@@ -43,8 +45,7 @@ class GramianCombiner(Combiner):
     def aggregate(
         self, rows: dict[str, Tensor], gramian: Tensor, task_losses: Tensor, present: Tensor
     ) -> Aggregate:
-        both = present.unsqueeze(0) & present.unsqueeze(1)
-        weights, residual = self._solve_present(gramian.where(both, 0), present)
+        weights, residual = self._solve_present(gramian, present)
         return Aggregate(weighted_sum(weights, rows), weights, residual)
 
     def _solve_present(self, gramian: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,11 @@ from mtrl_fair.combiner import (
     Combiner,
     CombinerInfo,
     accumulate,
+    check_head_gradients,
     check_present,
+    full_precision,
     total_norm,
+    weighted_loss,
     weighted_sum,
 )
 from mtrl_fair.solver import NonFiniteError
@@ -29,7 +32,8 @@ class LossBoundError(ValueError):
 class LossCombiner(Combiner):
     """A weighted sum of the task losses, with weights from their values.
 
-    `backward` takes one backward (two with scale="norm") and `scalarize` none.
+    `backward` takes one backward, two with scale="norm". `scalarize` takes none besides that of its
+    user, one with `max_norm`, two with scale="norm".
     """
 
     @abstractmethod
@@ -52,6 +56,7 @@ class LossCombiner(Combiner):
         self._train(task_losses, present)
         return Aggregate(weighted_sum(weights, rows), weights, weights.new_zeros(()))
 
+    @full_precision
     def backward(
         self,
         task_losses: Tensor,
@@ -63,25 +68,24 @@ class LossCombiner(Combiner):
         present = self._all_present(task_losses, present)
         losses = task_losses.detach()
         weights = self._weigh_present(losses, present)
-        norm_of_sum = None
-        if self.scale == "norm":
-            norm_of_sum = total_norm(_gradients(task_losses, torch.ones_like(losses), shared, True))
+        norm_of_sum = self._norm_of_sum(task_losses, present, shared)
         safe = weights.clamp(min=SMALLEST_WEIGHT).where(present, 0)
         heads = [parameter for parameters in own for parameter in parameters]
         gradients = _gradients(task_losses, safe, [*shared, *heads], False)
         norm = total_norm(gradients[: len(shared)])
         if not norm.is_cuda and not norm.isfinite():
             raise NonFiniteError("gradient of the weighted sum", [])
-        self._train(losses, present)
         factor = self._factor(norm, norm if norm_of_sum is None else norm_of_sum, len(losses))
-        for parameter, gradient in zip(shared, gradients[: len(shared)], strict=True):
-            accumulate(parameter, gradient * factor.to(gradient.dtype))
         undo = (factor if self.weighted_heads else 1 / safe.where(present, 1)).expand(len(losses))
         remaining = iter(gradients[len(shared) :])
-        for k, parameters in enumerate(own):
-            for parameter in parameters:
-                gradient = next(remaining)
-                accumulate(parameter, gradient * undo[k].to(gradient.dtype))
+        own_gradients = [[next(remaining) * undo[k] for _ in part] for k, part in enumerate(own)]
+        check_head_gradients(own_gradients)
+        self._train(losses, present)
+        for parameter, gradient in zip(shared, gradients[: len(shared)], strict=True):
+            accumulate(parameter, gradient * factor.to(gradient.dtype))
+        for parameters, parts in zip(own, own_gradients, strict=True):
+            for parameter, gradient in zip(parameters, parts, strict=True):
+                accumulate(parameter, gradient.to(parameter.dtype))
         unseen = weights.new_full(weights.shape, float("nan"))
         return CombinerInfo(
             weights=weights * factor,
@@ -92,6 +96,7 @@ class LossCombiner(Combiner):
             direction_norm=norm * factor,
         )
 
+    @full_precision
     def scalarize(
         self,
         task_losses: Tensor,
@@ -104,28 +109,41 @@ class LossCombiner(Combiner):
         weights = self._weigh_present(losses, present)
         if self.scale == "norm" or self.max_norm is not None:
             norm = total_norm(_gradients(task_losses, weights, shared, True))
-            norm_of_sum = total_norm(_gradients(task_losses, torch.ones_like(losses), shared, True))
-            weights = weights * self._factor(norm, norm_of_sum, len(losses))
+            norm_of_sum = self._norm_of_sum(task_losses, present, shared)
+            factor = self._factor(norm, norm if norm_of_sum is None else norm_of_sum, len(losses))
+            weights = weights * factor
         elif self.scale == "tasks":
             weights = weights * len(losses)
-        scalar = weights @ task_losses
+        scalar = weighted_loss(weights, task_losses)
         own_loss = self.own_loss(losses, present)
         return scalar if own_loss is None else scalar + own_loss - own_loss.detach()
 
     def _weigh_present(self, task_losses: Tensor, present: Tensor) -> Tensor:
         return self.weigh(task_losses, present).where(present, 0)
 
+    def _norm_of_sum(
+        self, task_losses: Tensor, present: Tensor, shared: Sequence[Tensor]
+    ) -> Tensor | None:
+        """The norm of Σ g_i, which only scale="norm" needs."""
+        if self.scale != "norm":
+            return None
+        ones = present.to(task_losses.dtype)
+        return total_norm(_gradients(task_losses, ones, shared, True))
+
     def _all_present(self, task_losses: Tensor, present: Tensor | None) -> Tensor:
         if present is None:
             return torch.ones_like(task_losses, dtype=torch.bool)
-        return check_present(present, task_losses)
+        check_present(present, task_losses)
+        return present
 
     def _train(self, task_losses: Tensor, present: Tensor) -> None:
         with torch.enable_grad():
             own_loss = self.own_loss(task_losses, present)
         if own_loss is None:
             return
-        parameters = list(self.parameters())
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        if not parameters:
+            return
         for parameter, gradient in zip(
             parameters, torch.autograd.grad(own_loss, parameters), strict=True
         ):

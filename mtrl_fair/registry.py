@@ -102,7 +102,7 @@ def make_combiner(
     elif _is_torchjd(method, "Aggregator"):
         raise TypeError(
             f"{type(method).__name__} returns a direction, and a combiner needs weights: give its"
-            " weighting, such as UPGradWeighting() instead of UPGrad()"
+            " weighting, such as MGDAWeighting() instead of MGDA()"
         )
     elif callable(method):
         wants_matrix = _is_torchjd(method, "_MatrixWeighting", "_Composition")
@@ -139,6 +139,7 @@ def _check_weights(weights: Any, gramian: Tensor) -> Tensor:
             f"the weighting returned {found} for {gramian.shape[-1]} tasks: a tensor with one"
             " weight per task is needed"
         )
-    if not weights.is_cuda and weights.isnan().any():
-        raise ValueError(f"the weighting returned NaN: {weights.tolist()}")
+    counted = weights.where(gramian.diagonal(dim1=-2, dim2=-1) > 0, 0)
+    if not weights.is_cuda and not counted.isfinite().all():
+        raise ValueError(f"the weighting returned what is not finite: {weights.tolist()}")
     return weights

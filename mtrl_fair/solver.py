@@ -15,6 +15,7 @@ Solves run in float64.
 from __future__ import annotations
 
 import warnings
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,12 +30,14 @@ SOLVERS = ("newton", "sgd", "least_squares")
 
 RIDGE = 1e-14  # relative, on the diagonal: keeps the weights finite at a Pareto-stationary point
 SYSTEM_RIDGE = 1e-14  # likewise, keeps Newton's equations solvable in spite of rounding
-NEWTON_ITERATIONS = 32  # off the CPU; measured: at most 22 for alpha in [0.5, 5], 47 at 10
+NEWTON_ITERATIONS = 64  # off the CPU; measured: at most 45 for alpha in [0.5, 5]
 NEWTON_ITERATIONS_CPU = 200  # where convergence ends them
 NEWTON_TOLERANCE = 1e-9
 NEWTON_ROUNDING = 1e-7  # an error below this that stops halving is rounding
 NEWTON_LARGEST_STEP = 4.0  # in log v
 NEWTON_LARGEST_LOG = 230.0  # v stays within 1e-100 and 1e100
+HALVINGS = 0.5 ** np.arange(12.0)[:, None]
+MIN_ALPHA = 0.1
 SGD_STEPS = 20
 SGD_LEARNING_RATE = 0.1
 SGD_MOMENTUM = 0.5
@@ -78,10 +81,12 @@ def fairgrad_weights(
     alpha = 0 every other weight is 1. Where no solution exists (a Pareto-stationary point: some
     convex combination of the gradients vanishes) the weights are large but finite.
 
-    "newton" solves to a relative residual below 1e-6 for alpha in [0.5, 5]; beyond, look at
-    `fairgrad_residual`. "sgd" takes the paper's 20 steps (section 5.4); with preconditioning its
-    direction has a cosine of at least 0.98 to the exact one for up to 10 tasks, alpha 1 and 2,
-    gradient cosines above -0.3 and norms within two orders of magnitude, and less beyond.
+    "newton" solves to a relative residual below 1e-6 for alpha in [0.5, 5] (1e-4 at 10); beyond,
+    look at `fairgrad_residual`. Where float32 rounding is all that is left of the smallest
+    eigenvalue, it solves for a slightly larger diagonal. "sgd" takes the paper's 20 steps (section
+    5.4); with preconditioning its direction has a cosine of at least 0.98 to the exact one for up
+    to 10 random gradients with pairwise cosines above -0.3, alpha 1 and 2 and norms within four
+    orders of magnitude, and less next to a Pareto-stationary point.
     "least_squares" is scipy's (section 4), with an exact Jacobian and tolerances of 1e-15 in place
     of the published defaults, which stop early; it warns where it fails.
 
@@ -138,15 +143,22 @@ def _on_device(
     matrix: Any = gramian.detach().to(device if xp is torch else "cpu", torch.float64)
     if xp is np:
         matrix = matrix.numpy()
-    weights = _solve(xp, matrix, alpha, solver, precondition)
+    rounding = max(gramian.shape[-1], 16) * torch.finfo(dtype).eps
+    weights = _solve(xp, matrix, alpha, solver, precondition, rounding)
     parts = [weights, _residual(xp, matrix, weights, alpha)] if with_residual else [weights]
     return [torch.as_tensor(part).to(dtype).to(device) for part in parts]
 
 
 def check_alpha(alpha: float) -> None:
-    """Raises ValueError unless alpha is finite and at least 0."""
-    if not isinstance(alpha, (int, float)) or not 0 <= alpha < float("inf"):
-        raise ValueError(f"alpha is {alpha}, but a fairness exponent is finite and at least 0")
+    """Raises ValueError unless alpha is 0, or finite and at least 0.1.
+
+    Between them w^(-1/alpha) leaves the range of floating-point numbers.
+    """
+    if not isinstance(alpha, Real) or not (alpha == 0 or MIN_ALPHA <= alpha < float("inf")):
+        raise ValueError(
+            f"alpha is {alpha!r}, but a fairness exponent is a number: 0 for the sum, or at least"
+            f" {MIN_ALPHA}"
+        )
 
 
 def check_gramian(gramian: Tensor) -> None:
@@ -182,13 +194,15 @@ def _tasks(mask: np.ndarray) -> list[int]:
     return np.flatnonzero(mask.reshape(-1, mask.shape[-1]).any(0)).tolist()
 
 
-def _solve(xp: Any, gramian: Any, alpha: float, solver: str, precondition: bool) -> Any:
+def _solve(
+    xp: Any, gramian: Any, alpha: float, solver: str, precondition: bool, rounding: float = 0.0
+) -> Any:
     diagonal = xp.einsum("...ii->...i", gramian)
     zero, one = xp.zeros_like(diagonal), xp.ones_like(diagonal)
     active = diagonal > 0
     if alpha == 0:
         return xp.where(active, one, zero)
-    p = 1.0 / alpha
+    p = 1.0 / float(alpha)
     matrix = gramian
     if xp is torch or not active.all():
         # An inactive task stands in as an orthogonal one of unit norm, so that shapes stay static.
@@ -206,6 +220,8 @@ def _solve(xp: Any, gramian: Any, alpha: float, solver: str, precondition: bool)
         scale = target = one
         start = one / gramian.shape[-1]
     if solver == "newton":
+        if rounding > RIDGE:
+            matrix = _without_noise(xp, matrix, rounding)
         with np.errstate(divide="ignore", invalid="ignore"):  # logarithms of losses that rise
             solution = _newton(xp, matrix, target, start, p)
     elif solver == "sgd":
@@ -226,12 +242,13 @@ def _solve(xp: Any, gramian: Any, alpha: float, solver: str, precondition: bool)
 
 
 def _newton(xp: Any, matrix: Any, target: Any, start: Any, p: float) -> Any:
-    """Solves C v = t v^(-p) by Newton steps of limited length in z = log v.
+    """Solves C v = t v^(-p) by damped Newton steps in z = log v.
 
-    Far from the solution the steps are those of the strictly convex f(v) = v'Cv/2 - sum_i t_i
-    phi(v_i), phi' = v^(-p), whose gradient is the equation; a small ridge gives f a minimum
-    everywhere. Near it they solve log(Cv/t) + p z = 0, without the ridge. No line search: in
-    thousands of trials it changed no outcome. Points are rows: [..., 1, K].
+    Far from the solution the steps minimise the strictly convex f(v) = v'Cv/2 - sum_i t_i phi(v_i),
+    phi' = v^(-p), whose gradient is the equation; a small ridge gives f a minimum everywhere. They
+    are halved until they end before f rises again, told by its derivative: f itself drowns in
+    rounding under conflict. Near the solution they solve log(Cv/t) + p z = 0, without the ridge.
+    Points are rows: [..., point, K].
     """
     eye = _identity(xp, matrix)
     off_diagonal = matrix * (1.0 - eye)
@@ -240,13 +257,17 @@ def _newton(xp: Any, matrix: Any, target: Any, start: Any, p: float) -> Any:
     z = xp.log(start).reshape(zero.shape)
     limit = zero + NEWTON_LARGEST_LOG / max(1.0, 0.5 * p)
     longest, previous = NEWTON_LARGEST_STEP + zero[..., :1], float("inf") + zero[..., :1]
-    for _ in range(NEWTON_ITERATIONS_CPU if xp is np else NEWTON_ITERATIONS):
+
+    def evaluate(z: Any) -> tuple[Any, ...]:
         v = xp.exp(z)
         gain = v @ matrix
         wanted = offset - p * z  # the logarithm of t v^(-p)
-        mismatch = xp.log(gain) - wanted  # NaN where a loss would rise
         slope, pull, square = v * gain, xp.exp(wanted + z), v * v
-        force = pull - slope - RIDGE * square
+        return v, gain, wanted, slope, pull, square, pull - slope - RIDGE * square
+
+    for _ in range(NEWTON_ITERATIONS_CPU if xp is np else NEWTON_ITERATIONS):
+        v, gain, wanted, slope, pull, square, force = evaluate(z)
+        mismatch = xp.log(gain) - wanted  # NaN where a loss would rise
         error = _largest(xp, mismatch)
         near = error < 1.0
         if xp is np:
@@ -261,8 +282,29 @@ def _newton(xp: Any, matrix: Any, target: Any, start: Any, p: float) -> Any:
         system = column * off_diagonal * scaled + (1.0 + SYSTEM_RIDGE) * eye
         step = unit * _solve_linear(xp, system, unit * force)
         step = step * (NEWTON_LARGEST_STEP / xp.maximum(_largest(xp, step), longest))
+        if xp is torch or not near.all():
+            fractions = _halvings(xp, z)
+            *_, ahead = evaluate(xp.maximum(xp.minimum(z + fractions * step, limit), -limit))
+            rises = -(ahead * step).sum(-1)[..., None] > 0.1 * (force * step).sum(-1)[..., None]
+            good = near | ~rises
+            fraction = xp.where(good, fractions, fractions[-1])
+            step = step * (fraction.max(-2) if xp is np else fraction.amax(-2)).reshape(near.shape)
         z = xp.maximum(xp.minimum(z + step, limit), -limit)
     return xp.exp(z).reshape(matrix.shape[:-1])
+
+
+def _without_noise(xp: Any, matrix: Any, rounding: float) -> Any:
+    """C, with a larger diagonal where its smallest eigenvalue is below the rounding of its type.
+
+    Weights would follow that noise, and directions would be millions of times the gradients.
+    """
+    eye = _identity(xp, matrix)
+    lowered = matrix - rounding * eye
+    if xp is np:
+        is_noise = np.linalg.eigvalsh(lowered)[..., 0] < 0
+    else:  # eigvalsh would make the host wait for the device
+        is_noise = torch.linalg.cholesky_ex(lowered).info != 0
+    return xp.where(is_noise[..., None, None], matrix + 4 * rounding * eye, matrix)
 
 
 def _settled(error: np.ndarray, previous: Any, near: np.ndarray, imbalance: np.ndarray) -> bool:
@@ -333,16 +375,16 @@ def _least_squares(
 
 
 def _residual(xp: Any, gramian: Any, weights: Any, alpha: float) -> Any:
-    counted = weights > 0
-    one = xp.ones_like(weights)
+    counted = (weights > 0) & (weights < float("inf"))
+    one, zero = xp.ones_like(weights), xp.zeros_like(weights[..., 0])
     logarithm = xp.log(xp.where(counted, weights, one))
     if alpha == 0:
         return _largest(xp, logarithm)[..., 0]
     gain = _product(gramian, weights)
-    rises = counted & ~(gain > 0)
+    invalid = ~(weights >= 0) | (counted & ~(gain > 0)) | (weights == float("inf"))
     gain = xp.where(counted & (gain > 0), gain, one)
     mismatch = _largest(xp, xp.log(gain) + logarithm / alpha)[..., 0]
-    return xp.where(rises.any(-1), float("inf") + 0 * mismatch, mismatch)
+    return xp.where(invalid.any(-1), float("inf") + 0 * zero, mismatch)
 
 
 def _product(matrix: Any, vector: Any) -> Any:
@@ -356,18 +398,27 @@ def _identity(xp: Any, like: Any) -> Any:
 
 
 def _solve_linear(xp: Any, matrix: Any, row: Any) -> Any:
+    """The row x with x matrix = row; the row itself where rounding made the matrix singular."""
     if matrix.ndim == 2 and xp is np:  # numpy's own takes five times as long to call
         _, found, failure = scipy.linalg.lapack.dposv(matrix, row)
         if not failure:
             return found
     column = row.reshape((*matrix.shape[:-1], 1))
-    # torch.linalg.solve would make the host wait for the device.
-    found = (
-        np.linalg.solve(matrix, column) if xp is np else torch.linalg.solve_ex(matrix, column)[0]
-    )
-    return found.reshape(row.shape)
+    if xp is torch:  # torch.linalg.solve would make the host wait for the device
+        return torch.linalg.solve_ex(matrix, column)[0].reshape(row.shape)
+    try:
+        return np.linalg.solve(matrix, column).reshape(row.shape)
+    except np.linalg.LinAlgError:
+        return row
 
 
 def _zero_row(xp: Any, matrix: Any) -> Any:
     """[..., 1, K], but [K] for a single matrix, which is faster in numpy."""
     return xp.zeros_like(matrix[0] if matrix.ndim == 2 else matrix[..., :1, :])
+
+
+def _halvings(xp: Any, like: Any) -> Any:
+    """1, 1/2, 1/4, ... as a column."""
+    if xp is np:
+        return HALVINGS
+    return 0.5 ** torch.arange(len(HALVINGS), dtype=like.dtype, device=like.device)[:, None]

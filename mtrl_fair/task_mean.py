@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -14,17 +15,20 @@ def task_mean(per_sample_loss: Tensor, task_ids: Tensor, num_tasks: int) -> tupl
         num_tasks: K.
 
     Returns:
-        task losses [K] and present [K] (bool). A task without a sample has loss 0; its gradient is
-        0 too, and combiners give it weight 0.
+        task losses [K], at least float32, and present [K] (bool). A task without a sample has loss
+        0; its gradient is 0 too, and combiners give it weight 0.
 
     Raises:
-        ValueError: shapes that differ, or (on CPU) an id that is out of range.
+        ValueError: shapes that differ, ids that are no integers, or (on CPU) an id that is out of
+            range.
     """
     if per_sample_loss.ndim != 1 or per_sample_loss.shape != task_ids.shape:
         raise ValueError(
             f"per_sample_loss {list(per_sample_loss.shape)} and task_ids {list(task_ids.shape)}"
             " must both have shape [N]"
         )
+    if task_ids.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"task_ids have dtype {task_ids.dtype}, expected int64 or int32")
     if (
         not task_ids.is_cuda
         and len(task_ids)
@@ -34,8 +38,9 @@ def task_mean(per_sample_loss: Tensor, task_ids: Tensor, num_tasks: int) -> tupl
             f"task_ids span {int(task_ids.min())} to {int(task_ids.max())}, expected ids from 0 to"
             f" {num_tasks - 1}"
         )
-    totals = per_sample_loss.new_zeros(num_tasks).index_add(0, task_ids, per_sample_loss)
-    counts = per_sample_loss.new_zeros(num_tasks).index_add(
-        0, task_ids, per_sample_loss.new_ones(len(task_ids))
+    dtype = torch.promote_types(per_sample_loss.dtype, torch.float32)  # half would overflow
+    totals = per_sample_loss.new_zeros(num_tasks, dtype=dtype).index_add(
+        0, task_ids, per_sample_loss.to(dtype)
     )
+    counts = totals.new_zeros(num_tasks).index_add(0, task_ids, totals.new_ones(len(task_ids)))
     return totals / counts.clamp(min=1), counts > 0

@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -83,6 +84,7 @@ def main(words: list[str]) -> None:
     """Checks, descends, draws, prints."""
     arguments = tyro.cli(Arguments, args=words)
     torch.manual_seed(arguments.seed)
+    torch.set_num_threads(1)  # for tensors this small, more would wait for each other
     methods = or_fail(lambda: make_methods(arguments))
     optimizer = or_fail(lambda: make_optimizer(arguments))
     or_fail(lambda: make_output(arguments.output))
@@ -186,7 +188,7 @@ def draw_loss_space(methods: Sequence[Method], trajectories: Trajectories) -> Fi
     figure, axes = plt.subplots(
         1,
         columns,
-        figsize=(2.7 * columns + 1.0, 3.2),
+        figsize=(2.7 * columns + 1.0, 3.5),
         sharex=True,
         sharey=True,
         squeeze=False,
@@ -200,6 +202,7 @@ def draw_loss_space(methods: Sequence[Method], trajectories: Trajectories) -> Fi
         axis.set_xlabel(r"$\ell_1$")
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel(r"$\ell_2$")
+    add_legend(figure)
     add_time_bar(figure, list(axes[0]), trajectories)
     return figure
 
@@ -247,6 +250,7 @@ def draw_parameter_space(methods: Sequence[Method], trajectories: Trajectories) 
         axis.set_xlabel(r"$x_1$")
     for axis in axes[:, 0]:
         axis.set_ylabel(r"$x_2$")
+    add_legend(figure)
     add_time_bar(figure, list(axes.flat), trajectories)
     return figure
 
@@ -288,6 +292,29 @@ def draw_trajectories(axis: Axes, trajectories: Trajectories, curves: Tensor, me
 def time_scale(trajectories: Trajectories) -> Normalize:
     """Logarithmic colours, because methods that get stuck take far longer than the others."""
     return LogNorm(max(1, trajectories.steps[-1] // 500), trajectories.steps[-1], clip=True)
+
+
+def add_legend(figure: Figure) -> None:
+    """What the marks mean."""
+    marks = {
+        "start": ("o", "black"),
+        "front reached": ("*", "white"),
+        "not reached": ("X", "white"),
+    }
+    handles = [
+        Line2D(
+            *([], []),
+            linestyle="none",
+            marker=marker,
+            markersize=9,
+            markerfacecolor=colour,
+            markeredgecolor="black",
+            label=label,
+        )
+        for label, (marker, colour) in marks.items()
+    ]
+    front = Line2D([], [], color="0.7", linewidth=6, label="Pareto front")
+    figure.legend(handles=[*handles, front], loc="outside lower center", ncols=4, frameon=False)
 
 
 def add_time_bar(figure: Figure, axes: Sequence[Axes], trajectories: Trajectories) -> None:

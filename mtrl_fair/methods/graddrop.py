@@ -33,7 +33,6 @@ class GradDrop(JacobianCombiner):
         self.randomness = Randomness(seed)
 
     def direct(self, jacobian: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        jacobian = jacobian.where(present.unsqueeze(1), 0)
         total, size = jacobian.sum(0), jacobian.abs().sum(0)
         purity = 0.5 * (1 + total / size.where(size > 0, 1))
         drawn = torch.rand(

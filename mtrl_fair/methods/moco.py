@@ -73,7 +73,9 @@ class MoCo(JacobianCombiner):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         saved = state_dict.get(prefix + "tracked")
-        if saved is not None:  # whose size a fresh combiner does not know yet
+        if (
+            saved is not None and len(saved) == self.num_tasks
+        ):  # whose size a fresh combiner does not know yet
             self.tracked = self.tracked.new_zeros(saved.shape, dtype=saved.dtype)
             self.task_weights = self.task_weights.to(saved.dtype)
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import rich.box
 import scipy.optimize
 import torch
 from rich.console import Console
@@ -31,10 +32,11 @@ from scripts.benchmarks.measure import (
 NUM_TASKS = (2, 10, 40, 50)
 ALPHAS = (1.0, 2.0, 5.0)
 DECADES = 2.0
-PUBLISHED_LEAST_SQUARES = "published least_squares"
-PUBLISHED_SGD = "published SGD, autograd"
+PUBLISHED_LEAST_SQUARES = "scipy, published"
+PUBLISHED_SGD = "autograd SGD"
 TORCHJD = "TorchJD FairGrad"
 CONFLICTS = {"mild": (-0.3, 0.0), "medium": (-0.6, -0.3), "strong": (-0.95, -0.6)}
+BALANCED = "balanced"
 GRAMIANS_PER_CONFLICT = 500
 CONFLICT_DECADES = 4.0
 GRADIENT_NORMS = (1e-6, 1e-3, 1.0, 1e3, 1e6)
@@ -152,12 +154,20 @@ def measure_scale(gradient_norm: float, gramians: int) -> dict[str, Any]:
 
 def sgd_cases() -> list[tuple[int, float, str]]:
     """Numbers of tasks, alphas and degrees of conflict."""
-    return [(k, alpha, name) for k in (2, 5, 10, 50) for alpha in ALPHAS for name in CONFLICTS]
+    return [
+        (k, alpha, name)
+        for k in (2, 5, 10, 50)
+        for alpha in ALPHAS
+        for name in (*CONFLICTS, BALANCED)
+    ]
 
 
 def measure_sgd(num_tasks: int, alpha: float, conflict: str) -> dict[str, Any]:
     """The cosine between the directions of "sgd" and "newton", for norms over four decades."""
-    rows = opposed_gradients(num_tasks, *CONFLICTS[conflict])
+    if conflict == BALANCED:
+        rows = balanced_gradients(num_tasks)
+    else:
+        rows = opposed_gradients(num_tasks, *CONFLICTS[conflict])
     directions: list[Tensor] = []
     for solver in ("sgd", "newton"):
         weights = fairgrad_weights(rows @ rows.mT, alpha, solver)
@@ -194,6 +204,17 @@ def opposed_gradients(num_tasks: int, low: float, high: float) -> Tensor:
     cosine = low + (high - low) * drawn
     rows[:, 1 : 2 * pairs : 2] = cosine * along + (1 - cosine**2).sqrt() * across
     spread = torch.rand(shape[:2], dtype=torch.float64, generator=generator).unsqueeze(-1) - 0.5
+    return rows * 10 ** (CONFLICT_DECADES * spread)
+
+
+def balanced_gradients(num_tasks: int) -> Tensor:
+    """Gradients [N, K, K] whose pairwise cosines are all -0.9 / (K - 1)."""
+    generator = torch.Generator().manual_seed(0)
+    cosine = -0.9 / (num_tasks - 1)
+    eye = torch.eye(num_tasks, dtype=torch.float64)
+    rows = torch.linalg.cholesky(cosine + (1 - cosine) * eye)
+    shape = (GRAMIANS_PER_CONFLICT, num_tasks, 1)
+    spread = torch.rand(shape, dtype=torch.float64, generator=generator) - 0.5
     return rows * 10 ** (CONFLICT_DECADES * spread)
 
 
@@ -241,7 +262,7 @@ def published_sgd(gramian: Tensor, alpha: float) -> Tensor:
 
 
 def _speed_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    header = ["solver", "K", "α", "ms", "× scipy", "× autograd", "residual", "largest"]
+    header = ["solver", "K", "α", "ms", "×scipy", "×autograd", "residual", "largest"]
     return header, [
         [
             row["solver"],
@@ -269,7 +290,7 @@ def _sgd_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     by_case: dict[tuple[int, float], dict[str, dict[str, Any]]] = defaultdict(dict)
     for row in rows:
         by_case[row["num_tasks"], row["alpha"]][row["conflict"]] = row
-    header = ["K", "α", *(f"{name}, to {low:g}" for name, (low, _) in CONFLICTS.items())]
+    header = ["K", "α", *(f"{name}, {low:g}" for name, (low, _) in CONFLICTS.items()), BALANCED]
     return header, [
         [
             str(num_tasks),
@@ -281,7 +302,7 @@ def _sgd_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
 
 
 def _table(header: list[str], rows: list[list[str]], title: str) -> Table:
-    table = Table(title=title)
+    table = Table(title=title, box=rich.box.SIMPLE, pad_edge=False)
     for index, name in enumerate(header):
         table.add_column(name, justify="right" if index else "left", no_wrap=True)
     for cells in rows:

@@ -4,7 +4,7 @@ python scripts/integrations/torchjd_fairgrad.py [--engine autojac | autogram] [-
 
 The critic evaluates the random policy on Meta-World. TorchJD has a FairGrad of its own, on scipy's
 least squares; this one is exact whatever the scale of the losses. The other way round, any TorchJD
-weighting is a combiner here: `make_combiner(UPGradWeighting(), num_tasks=K)`.
+weighting is a combiner here: `make_combiner(MGDAWeighting(), num_tasks=K)`.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ def test_present_leaves_tasks_out_whatever_their_loss(method):
     expected, _ = make(method).combine(without, torch.ones(3), present)
     torch.testing.assert_close(found, expected)
     for wrong in (torch.ones(3), torch.ones(2, dtype=torch.bool)):
-        with pytest.raises(ValueError, match="present must be a boolean tensor \\[3\\]"):
+        with pytest.raises(ValueError, match="present must be a boolean torch tensor \\[3\\]"):
             make(method).combine(rows, torch.ones(3), wrong)
 
 
@@ -391,17 +391,26 @@ def test_arguments_of_the_wrong_kind_are_refused():
     ]:
         with pytest.raises(ValueError, match=message):
             combiner.backward(losses, wrong)
-    with pytest.raises(ValueError, match="both shared and a task's own"):
+    with pytest.raises(ValueError, match="belongs to several tasks"):
         combiner.backward(losses, parameters, [parameters, [], []])
+    head = [torch.nn.Parameter(torch.ones(2))]
+    with pytest.raises(ValueError, match="belongs to several tasks"):
+        combiner.backward(losses, parameters, [head, head, []])
+    used_up = [iter([])] * K
+    with pytest.raises(ValueError, match="a generator such as module.parameters"):
+        combiner.backward(losses, parameters, used_up)
+    with pytest.raises(ValueError, match="0 collections for 3"):
+        combiner.backward(losses, parameters, [])
     with pytest.raises(ValueError, match="have no graph"):
         combiner.backward(losses.detach(), parameters)
     for gradients in (torch.ones(3), {}, torch.ones(3, 4, dtype=torch.int64)):
-        with pytest.raises(ValueError, match="floating-point tensors"):
+        with pytest.raises(ValueError, match="floating-point tensor"):
             combiner.combine(gradients, torch.ones(3))
     for weighting, message in [
         (lambda gramian: [1.0, 2.0, 3.0], "returned list"),
         (lambda gramian: gramian, "returned \\[3, 3\\]"),
-        (lambda gramian: gramian[0] * float("nan"), "returned NaN"),
+        (lambda gramian: gramian[0] * float("nan"), "returned what is not finite"),
+        (lambda gramian: gramian.sum(0) / 0, "returned what is not finite"),
     ]:
         with pytest.raises(ValueError, match=message):
             make_combiner(weighting, num_tasks=3).combine(torch.eye(3), torch.ones(3))
@@ -418,3 +427,84 @@ def test_make_combiner_names_what_is_valid():
         make_combiner(3, num_tasks=2)
     with pytest.raises(ValueError, match="unknown scale 'nrom': did you mean norm"):
         make_combiner("ls", num_tasks=2, scale="nrom")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("way", ["backward", "combine", "scalarize", "forward"])
+@pytest.mark.parametrize("name", ["fairgrad", "ls"])
+def test_autocast_around_a_combiner_changes_nothing(name, way, dtype):
+    """Small losses, whose Gramian and weights half precision does not hold."""
+    if (name, way) == ("ls", "forward"):
+        return  # which methods of losses do not have
+    results = []
+    for enabled in (False, True):
+        trunk, _, losses = problem()
+        losses = 1e-4 * losses
+        rows = rows_of(losses, trunk)
+        combiner = make(name)
+        with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+            if way == "backward":
+                combiner.backward(losses, trunk.parameters())
+                results.append(flat_grad(trunk))
+            elif way == "combine":
+                results.append(combiner.combine(rows, losses.detach())[0])
+            elif way == "scalarize":
+                results.append(combiner.scalarize(losses, trunk.parameters()).detach())
+            else:
+                results.append(combiner(rows.double() @ rows.double().mT).float())
+    torch.testing.assert_close(*results, rtol=1e-5, atol=0)
+
+
+def test_a_scalar_of_half_precision_losses_holds_large_weights():
+    weight = nn.Parameter(torch.tensor([1.0, 1.0]))
+    losses = (1e-6 * weight.square()).half()
+    scalar = FairGrad().scalarize(losses, [weight])
+    assert scalar.isfinite()
+    assert scalar.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", COMBINERS)
+def test_nothing_keeps_the_graph_of_task_gradients(name):
+    rows = torch.randn(K, 4, generator=torch.Generator().manual_seed(6)).requires_grad_()
+    combiner = make(name)
+    direction, info = combiner.combine(rows * 2, torch.ones(K))
+    assert not direction.requires_grad
+    assert not any(value.requires_grad for value in info)
+    assert not any(buffer.requires_grad for buffer in combiner.buffers())
+
+
+@pytest.mark.parametrize("name", COMBINERS)
+def test_a_shared_parameter_may_be_a_scalar(name):
+    scale, weight = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor([1.0, 2.0, 3.0]))
+    losses = scale * weight.square() + 1
+    expected, _ = make(name).combine(
+        {"scale": weight.detach().square(), "weight": (4 * weight.detach()).diag()},
+        losses.detach(),
+    )
+    make(name).backward(losses, [scale, weight])
+    torch.testing.assert_close(scale.grad, expected["scale"])
+    torch.testing.assert_close(weight.grad, expected["weight"])
+
+
+@pytest.mark.parametrize("name", ["fairgrad", "ls"])
+def test_a_head_s_non_finite_gradient_changes_no_grad(name):
+    trunk, heads, losses = problem()
+    spoilt = torch.nn.Parameter(torch.zeros(()))
+    losses = torch.stack([losses[0], losses[1] + 0 * spoilt.square().sqrt(), losses[2]])
+    own = [heads[0].parameters(), [spoilt], heads[2].parameters()]
+    with pytest.raises(NonFiniteError, match="gradient of the head of task 1"):
+        make(name).backward(losses, trunk.parameters(), own)
+    assert all(p.grad is None for p in (*trunk.parameters(), spoilt, *heads[0].parameters()))
+
+
+@pytest.mark.parametrize("name", COMBINERS)
+def test_scale_norm_is_that_of_the_present_tasks_sum(name):
+    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [300.0, 500.0]])
+    present = torch.tensor([True, True, False])
+    _, info = make(name, scale="norm").combine(rows, torch.ones(K), present)
+    assert float(info.direction_norm) == pytest.approx(2**0.5)
+    assert info.conflicts == 0
+    weight = nn.Parameter(torch.ones(2))
+    losses = rows @ weight
+    info = make(name, scale="norm").backward(losses, [weight], present=present)
+    assert float(info.direction_norm) == pytest.approx(2**0.5)

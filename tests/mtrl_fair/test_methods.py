@@ -599,6 +599,15 @@ def test_alpha_fair_losses_go_through_every_method_of_the_paper(name):
     torch.testing.assert_close(weight.grad, info.weights @ (rows / losses.detach().sqrt()[:, None]))
 
 
+def test_alpha_fair_losses_leave_absent_tasks_as_they_are():
+    losses = torch.tensor([4.0, 0.0, 9.0], requires_grad=True)
+    present = torch.tensor([True, False, True])
+    transformed = alpha_fair_loss(losses, 0.5, present)
+    assert transformed.tolist() == [4, 0, 6]
+    (gradient,) = torch.autograd.grad(transformed.sum(), losses)
+    torch.testing.assert_close(gradient, torch.tensor([0.5, 1.0, 1 / 3]))
+
+
 def test_alpha_fair_losses_must_be_positive():
     with pytest.raises(ValueError, match="positive losses, but got -1.0 at index 1"):
         alpha_fair_loss(torch.tensor([1.0, -1.0]), 0.5)

@@ -31,7 +31,7 @@ def test_it_writes_rows_and_the_ratios_of_the_design(quick, tmp_path, capsys):
     assert set(names) <= set(result["ratios"])
     rows = {row["solver"]: row for row in result["rows"] if "solver" in row}
     assert set(rows) >= {"newton", "sgd", "least_squares", "TorchJD FairGrad"}
-    expected = rows["published least_squares"]["milliseconds"] / rows["newton"]["milliseconds"]
+    expected = rows["scipy, published"]["milliseconds"] / rows["newton"]["milliseconds"]
     assert result["ratios"]["newton_vs_least_squares"] == pytest.approx(expected)
     assert rows["newton"]["largest_residual"] < 1e-6
     printed = capsys.readouterr().out
@@ -51,6 +51,13 @@ def test_the_published_peers_solve_the_same_equation():
     )
     raw = fairgrad_weights(gramian, 2.0, "sgd", precondition=False)
     torch.testing.assert_close(solver.published_sgd(gramian, 2.0), raw, rtol=1e-5, atol=0)
+
+
+def test_balanced_conflict_has_equal_cosines():
+    rows = solver.balanced_gradients(4)
+    rows = rows / rows.norm(dim=-1, keepdim=True)
+    cosines = rows @ rows.mT
+    torch.testing.assert_close(cosines[:, 0, 1:], torch.full((len(rows), 3), -0.3).double())
 
 
 def test_conflict_is_what_the_table_says():
