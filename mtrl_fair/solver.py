@@ -14,6 +14,7 @@ Solves run in float64.
 
 from __future__ import annotations
 
+import math
 import warnings
 from numbers import Real
 from typing import Any, NamedTuple
@@ -137,16 +138,17 @@ def _on_device(
     """The weights, and their residual if wanted, computed where that does not make a host wait."""
     check_alpha(alpha)
     check_name("solver", solver, SOLVERS)
-    check_gramian(gramian)
+    values = check_gramian(gramian)
     device, dtype = gramian.device, gramian.dtype
-    xp: Any = torch if gramian.is_cuda and solver != "least_squares" else np
-    matrix: Any = gramian.detach().to(device if xp is torch else "cpu", torch.float64)
-    if xp is np:
-        matrix = matrix.numpy()
+    xp: Any = np if values is not None or solver == "least_squares" else torch
+    matrix: Any = values
+    if values is None:
+        matrix = gramian.detach().to(device if xp is torch else "cpu", torch.float64)
+        matrix = matrix if xp is torch else matrix.numpy()
     rounding = max(gramian.shape[-1], 16) * torch.finfo(dtype).eps
     weights = _solve(xp, matrix, alpha, solver, precondition, rounding)
     parts = [weights, _residual(xp, matrix, weights, alpha)] if with_residual else [weights]
-    return [torch.as_tensor(part).to(dtype).to(device) for part in parts]
+    return [torch.as_tensor(part, dtype=dtype, device=device) for part in parts]
 
 
 def check_alpha(alpha: float) -> None:
@@ -161,8 +163,11 @@ def check_alpha(alpha: float) -> None:
         )
 
 
-def check_gramian(gramian: Tensor) -> None:
-    """Raises ValueError on a wrong shape and, on CPU, on values no Gramian has."""
+def check_gramian(gramian: Tensor) -> np.ndarray | None:
+    """Raises ValueError on a wrong shape and, on CPU, on values no Gramian has.
+
+    Returns the values in float64, on CPU.
+    """
     if not isinstance(gramian, Tensor):
         raise ValueError(f"a Gramian is a torch tensor, got {type(gramian).__name__}")
     if gramian.ndim < 2 or gramian.shape[-1] != gramian.shape[-2] or gramian.shape[-1] == 0:
@@ -170,24 +175,25 @@ def check_gramian(gramian: Tensor) -> None:
     if not gramian.is_floating_point():
         raise ValueError(f"a Gramian is a floating-point tensor, got {gramian.dtype}")
     if gramian.is_cuda:  # looking at the values would make the host wait for the device
-        return
-    values = gramian.detach().to("cpu", torch.float64).numpy()
+        return None
+    values: np.ndarray = gramian.detach().to("cpu", torch.float64).numpy()
+    transposed = np.swapaxes(values, -1, -2)
     diagonal = np.einsum("...ii->...i", values)
+    if diagonal.min() >= 0 and (values == transposed).all() and math.isfinite(values.sum()):
+        return values
     # A NaN gradient spoils its row and its column; only its diagonal entry tells whose it is.
     if not np.isfinite(values).all():
         spoilt = ~np.isfinite(diagonal)
         raise NonFiniteError("gradient", _tasks(spoilt) or _tasks(~np.isfinite(values).all(-1)))
-    if diagonal.min() < 0:
+    if (diagonal < 0).any():
         raise ValueError(
             f"the Gramian's diagonal is negative for tasks {_tasks(diagonal < 0)}: pass J @ J.T"
         )
-    transposed = np.swapaxes(values, -1, -2)
-    if (values == transposed).all():
-        return
     norms = np.sqrt(diagonal)
     allowed = SYMMETRY_TOLERANCE * norms[..., :, None] * norms[..., None, :]
     if (abs(values - transposed) > allowed).any():
         raise ValueError("the Gramian is not symmetric: pass J @ J.T, one task gradient per row")
+    return values
 
 
 def _tasks(mask: np.ndarray) -> list[int]:
@@ -198,16 +204,17 @@ def _solve(
     xp: Any, gramian: Any, alpha: float, solver: str, precondition: bool, rounding: float = 0.0
 ) -> Any:
     diagonal = xp.einsum("...ii->...i", gramian)
-    zero, one = xp.zeros_like(diagonal), xp.ones_like(diagonal)
     active = diagonal > 0
     if alpha == 0:
-        return xp.where(active, one, zero)
+        return active * xp.ones_like(diagonal)
     p = 1.0 / float(alpha)
     matrix = gramian
-    if xp is torch or not active.all():
+    all_active = xp is np and active.all()
+    if not all_active:
         # An inactive task stands in as an orthogonal one of unit norm, so that shapes stay static.
+        one = xp.ones_like(diagonal)
         both = active[..., :, None] & active[..., None, :]
-        stand_in = xp.where(active, zero, one)[..., None] * _identity(xp, gramian)
+        stand_in = (one * ~active)[..., None] * _identity(xp, gramian)
         matrix, diagonal = xp.where(both, gramian, stand_in), xp.where(active, diagonal, one)
     if precondition or solver == "newton":
         inverse_norms = diagonal**-0.5
@@ -217,8 +224,8 @@ def _solve(
         scale, start = size * inverse_norms, start / size
         target = start ** (1.0 + p)
     else:
-        scale = target = one
-        start = one / gramian.shape[-1]
+        scale = target = xp.ones_like(diagonal)
+        start = scale / gramian.shape[-1]
     if solver == "newton":
         if rounding > RIDGE:
             matrix = _without_noise(xp, matrix, rounding)
@@ -228,7 +235,9 @@ def _solve(
         solution = _sgd(xp, matrix, target, start, p)
     else:
         solution = _least_squares(matrix, target, start, p)
-    weights = xp.where(active, scale * solution, zero)
+    weights = scale * solution
+    if not all_active:
+        weights = xp.where(active, weights, xp.zeros_like(weights))
     if solver == "least_squares":
         residual = np.max(_residual(np, gramian, weights, alpha))
         if residual > LEAST_SQUARES_WARNING:
@@ -270,8 +279,10 @@ def _newton(xp: Any, matrix: Any, target: Any, start: Any, p: float) -> Any:
         mismatch = xp.log(gain) - wanted  # NaN where a loss would rise
         error = _largest(xp, mismatch)
         near = error < 1.0
+        all_near = xp is np and near.all()
         if xp is np:
-            if _settled(error, previous, near, force / pull):
+            imbalance = None if all_near else force / pull
+            if _settled(error, previous, near, imbalance):
                 break
             previous = error
         force = xp.where(near, -slope * mismatch, force)
@@ -282,7 +293,7 @@ def _newton(xp: Any, matrix: Any, target: Any, start: Any, p: float) -> Any:
         system = column * off_diagonal * scaled + (1.0 + SYSTEM_RIDGE) * eye
         step = unit * _solve_linear(xp, system, unit * force)
         step = step * (NEWTON_LARGEST_STEP / xp.maximum(_largest(xp, step), longest))
-        if xp is torch or not near.all():
+        if not all_near:
             fractions = _halvings(xp, z)
             *_, ahead = evaluate(xp.maximum(xp.minimum(z + fractions * step, limit), -limit))
             rises = -(ahead * step).sum(-1)[..., None] > 0.1 * (force * step).sum(-1)[..., None]
@@ -307,11 +318,14 @@ def _without_noise(xp: Any, matrix: Any, rounding: float) -> Any:
     return xp.where(is_noise[..., None, None], matrix + 4 * rounding * eye, matrix)
 
 
-def _settled(error: np.ndarray, previous: Any, near: np.ndarray, imbalance: np.ndarray) -> bool:
-    if not near.all():
+def _settled(
+    error: np.ndarray, previous: Any, near: np.ndarray, imbalance: np.ndarray | None
+) -> bool:
+    """Whether no further step is needed; the imbalance is that of f's gradient, far away."""
+    if imbalance is not None:
         # At a Pareto-stationary point only the ridge balances the equation.
         balanced = _largest(np, imbalance) < NEWTON_TOLERANCE
-        return bool((~near & balanced | near & (error < NEWTON_TOLERANCE)).all())
+        return bool(((~near & balanced) | (near & (error < NEWTON_TOLERANCE))).all())
     if (error < NEWTON_TOLERANCE).all():
         return True
     return bool(((error < NEWTON_ROUNDING) & (error > 0.5 * previous)).all())
