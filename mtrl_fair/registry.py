@@ -85,7 +85,7 @@ def make_combiner(
 
     Args:
         method: a name, any callable from a Gramian [K, K] to weights [K], or a weighting of TorchJD
-            (those that want the task gradients [K, P] get them).
+            that asks for the Gramian or for the task gradients [K, P].
         num_tasks: K.
         **options: the combiner's own, such as `alpha` and `solver` of "fairgrad", and those of
             `Combiner`.
