@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import mmap
 import os
+import tempfile
 
 import numpy as np
 
 OBSERVATION_SIZE = 39
 ACTION_SIZE = 4
+INFO_KEYS = (
+    "success",
+    "near_object",
+    "grasp_success",
+    "grasp_reward",
+    "in_place_reward",
+    "obj_to_target",
+    "unscaled_reward",
+)
+"""What every Meta-World environment's info holds."""
 
 
 class SharedArrays:
-    """One row per task in an anonymous memory file, which vanishes with its last process.
+    """One row per environment in an anonymous memory file, which vanishes with its last process.
 
     Args:
-        num_rows: K.
-        descriptor: an open file; the first process to map it gives it its size.
+        num_rows: of each array.
+        descriptor: of a file from `open_memory`; the first process to map it gives it its size.
     """
 
     def __init__(self, num_rows: int, descriptor: int):
         layout: dict[str, tuple[type, tuple[int, ...]]] = {
             "reward": (np.float64, ()),
+            "info": (np.float64, (len(INFO_KEYS),)),
             "low": (np.float64, (OBSERVATION_SIZE,)),
             "high": (np.float64, (OBSERVATION_SIZE,)),
             "next_goal": (np.int64, ()),
             "elapsed": (np.int64, ()),
+            "horizon": (np.int64, ()),
             "observation": (np.float32, (OBSERVATION_SIZE,)),
             "final_observation": (np.float32, (OBSERVATION_SIZE,)),
             "action": (np.float32, (ACTION_SIZE,)),
@@ -51,12 +64,16 @@ class SharedArrays:
             offset += size
 
     reward: np.ndarray
+    info: np.ndarray
+    """The step's `INFO_KEYS`, where they were asked for."""
     low: np.ndarray
     high: np.ndarray
     next_goal: np.ndarray
     """The goal that the row's next reset takes."""
     elapsed: np.ndarray
     """Steps since the row's last reset."""
+    horizon: np.ndarray
+    """Steps at which the row's episode is truncated."""
     observation: np.ndarray
     final_observation: np.ndarray
     """The last observation of the row's last episode."""
@@ -66,3 +83,11 @@ class SharedArrays:
     terminated: np.ndarray
     truncated: np.ndarray
     success: np.ndarray
+
+
+def open_memory() -> int:
+    """The descriptor of a new file without a name, in memory where the system can."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("mtrl-fair")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

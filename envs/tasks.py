@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import metaworld
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
+from envs.goals import load_or_draw
 from mtrl_fair.names import check_name
 
 BENCHMARKS: dict[str, Callable[..., metaworld.Benchmark]] = {
@@ -27,7 +29,8 @@ class TaskSet(NamedTuple):
 
     @classmethod
     def make(cls, tasks: str | Sequence[str], seed: int) -> TaskSet:
-        """The goals that `metaworld` itself draws for a seed.
+        """The goals that `metaworld` itself draws for a seed, read from `envs.goals`' files where
+        they have been drawn before.
 
         Args:
             tasks: "mt10", "mt25", "mt50", a task name, or a list of task names. A benchmark's
@@ -44,11 +47,14 @@ class TaskSet(NamedTuple):
             tasks = tasks[0]
         names = task_names(tasks)
         if isinstance(tasks, str) and tasks in BENCHMARKS:
-            drawn = BENCHMARKS[tasks](seed=seed).train_tasks
+            drawn = load_or_draw(tasks, names, seed, partial(BENCHMARKS[tasks], seed=seed))
             goals = [tuple(goal for goal in drawn if goal.env_name == name) for name in names]
         else:
             per_name = {
-                name: tuple(metaworld.MT1(name, seed=seed).train_tasks) for name in set(names)
+                name: tuple(
+                    load_or_draw(name, (name,), seed, partial(metaworld.MT1, name, seed=seed))
+                )
+                for name in set(names)
             }
             goals = [per_name[name] for name in names]
         return cls(names, tuple(goals))
@@ -63,6 +69,13 @@ class TaskSet(NamedTuple):
         if not 1 <= number <= available:
             raise ValueError(f"{number} goals per task were asked for, but there are {available}")
         return TaskSet(self.names, tuple(goals[:number] for goals in self.goals))
+
+    def repeated(self, number: int) -> TaskSet:
+        """Every task as that many rows, next to each other."""
+        return TaskSet(
+            tuple(name for name in self.names for _ in range(number)),
+            tuple(goals for goals in self.goals for _ in range(number)),
+        )
 
 
 def task_names(tasks: str | Sequence[str]) -> tuple[str, ...]:

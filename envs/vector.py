@@ -1,41 +1,37 @@
-"""Meta-World tasks as one vector environment, one row per task, stepped by worker processes."""
+"""Meta-World tasks as one vector environment, stepped by worker processes."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
+import operator
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import gymnasium
 import numpy as np
+from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Bool, Float
 
 from envs import worker
-from envs.memory import ACTION_SIZE, SharedArrays
+from envs.costs import assign_rows
+from envs.memory import ACTION_SIZE, INFO_KEYS, SharedArrays, open_memory
+from envs.processes import WorkerPool, usable_cores
 from envs.tasks import TaskSet
 
 MAX_EPISODE_STEPS = 500
 """Meta-World's horizon; the package refuses to step further."""
 
-SINGLE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
-)
-"""What a worker's environment adds: its numpy must not compete with the learner's threads."""
-
 GoalOrder = Literal["random", "sequential"]
 RewardVersion = Literal["v1", "v2"]
 
-
-class WorkerError(RuntimeError):
-    """A worker process failed or ended."""
+Step = tuple[
+    Float[np.ndarray, "row obs"],
+    Float[np.ndarray, " row"],
+    Bool[np.ndarray, " row"],
+    Bool[np.ndarray, " row"],
+    dict[str, Any],
+]
 
 
 def make_vec(
@@ -44,44 +40,60 @@ def make_vec(
     reward_version: RewardVersion = "v2",
     num_workers: int | None = None,
     *,
+    envs_per_task: int = 1,
     max_episode_steps: int = MAX_EPISODE_STEPS,
+    stagger: bool = False,
     goal_order: GoalOrder = "random",
     terminate_on_success: bool = False,
+    all_infos: bool = False,
+    timeout: float = 30.0,
 ) -> MetaWorldVectorEnv:
-    """A vector environment with one row per task.
+    """A vector environment with a row per task, stepped by worker processes.
 
     Args:
         tasks: "mt10", "mt25", "mt50", a task name, a list of task names, or a `TaskSet`, so that
-            several environments share goals that were drawn once (drawing takes seconds).
+            several environments share goals that were drawn once.
         seed: of the goals, unless `tasks` is a `TaskSet`, and of their random order.
         reward_version: the package's `reward_function_version`; "v2" ranges from 0 to 10.
-        num_workers: worker processes; by default as many as usable cores, at most one per task.
+        num_workers: worker processes; by default as many as usable cores, at most one per row.
+        envs_per_task: rows per task, next to each other, each with goals in an order of its own.
         max_episode_steps: steps until truncation, at most 500.
+        stagger: spread the ends of the first episodes evenly, so that not all rows end at once:
+            of K rows, row k's first episode after a reset of all has (k + 1) / K of the steps.
         goal_order: at each reset, a random goal (training) or the next one (evaluation).
         terminate_on_success: end an episode at its first success (evaluation).
+        all_infos: fill in all the package's infos (`INFO_KEYS`), not only success.
+        timeout: seconds after which a worker that does not answer is given up.
 
     Raises:
         ValueError: a value that is not among these.
+        WorkerError: a worker could not start.
     """
+    if operator.index(envs_per_task) < 1:
+        raise ValueError(f"envs_per_task is {envs_per_task}, expected at least 1")
     task_set = tasks if isinstance(tasks, TaskSet) else TaskSet.make(tasks, seed)
     return MetaWorldVectorEnv(
-        task_set,
+        task_set.repeated(envs_per_task),
         seed,
         reward_version,
         num_workers,
         max_episode_steps=max_episode_steps,
+        stagger=stagger,
         goal_order=goal_order,
         terminate_on_success=terminate_on_success,
+        all_infos=all_infos,
+        timeout=timeout,
     )
 
 
 class MetaWorldVectorEnv(VectorEnv):
-    """See `make_vec`. The environments are the package's own, unchanged.
+    """See `make_vec`. Every number is the package's own, bit for bit.
 
     Observations are the package's, cast to float32, and so are their bounds. Rewards are float64.
     Autoreset is SAME_STEP: where an episode ends, the observation is the next episode's first one,
     and `infos["final_obs"]` [K, 39] holds the true last one in the rows that the mask
-    `infos["_final_obs"]` [K] marks. `infos["success"]` [K] is the step's own flag.
+    `infos["_final_obs"]` [K] marks. `infos["success"]` [K] is the step's own flag, on the last step
+    too, and so are all other infos; `infos["_success"]` marks the rows that were stepped.
 
     Attributes:
         task_names: one per row.
@@ -99,8 +111,11 @@ class MetaWorldVectorEnv(VectorEnv):
         num_workers: int | None = None,
         *,
         max_episode_steps: int = MAX_EPISODE_STEPS,
+        stagger: bool = False,
         goal_order: GoalOrder = "random",
         terminate_on_success: bool = False,
+        all_infos: bool = False,
+        timeout: float = 30.0,
     ):
         self.closed = True  # until there is something to close
         if reward_version not in get_args(RewardVersion):
@@ -113,6 +128,8 @@ class MetaWorldVectorEnv(VectorEnv):
             )
         if num_workers is not None and num_workers < 1:
             raise ValueError(f"num_workers is {num_workers}, expected at least 1")
+        if not 0 < timeout < float("inf"):
+            raise ValueError(f"timeout is {timeout}, expected seconds, more than 0")
 
         self.task_names = task_set.names
         self.num_envs = num_rows = len(task_set.names)
@@ -120,19 +137,38 @@ class MetaWorldVectorEnv(VectorEnv):
         self.goal_order = goal_order
         self.terminate_on_success = terminate_on_success
         self.max_episode_steps = max_episode_steps
+        self.stagger = stagger
+        self.all_infos = all_infos
         self._goal = np.zeros(num_rows, np.int64)
         self._episode_actions = np.zeros((num_rows, max_episode_steps, ACTION_SIZE), np.float32)
         self._needs_reset = np.ones(num_rows, bool)
+        self._stepping = False
 
         specs = [
             worker.RowSpec(
-                row, name, goals, reward_version, max_episode_steps, terminate_on_success
+                row,
+                name,
+                goals,
+                reward_version,
+                max_episode_steps,
+                terminate_on_success,
+                all_infos,
             )
             for row, (name, goals) in enumerate(zip(*task_set, strict=True))
         ]
-        self._start_workers(specs, min(num_workers or _usable_cores(), num_rows))
+        assigned = assign_rows(self.task_names, min(num_workers or usable_cores(), num_rows))
+        memory = open_memory()
+        try:
+            self._shared = SharedArrays(num_rows, memory)
+            self._workers = WorkerPool(
+                [[specs[row] for row in rows] for rows in assigned], num_rows, memory, timeout
+            )
+        finally:
+            os.close(memory)
+        self.closed = False
         self.active = self._shared.active
         self.active[:] = True
+        self._shared.horizon[:] = max_episode_steps
         self._seed_goals(seed)
         low, high = self._shared.low.astype(np.float32), self._shared.high.astype(np.float32)
         self.observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
@@ -143,47 +179,55 @@ class MetaWorldVectorEnv(VectorEnv):
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (num_rows, ACTION_SIZE), np.float32)
 
     def reset(
-        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
-    ) -> tuple[Float[np.ndarray, "task obs"], dict[str, Any]]:
+        self,
+        *,
+        seed: int | Sequence[int] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> tuple[Float[np.ndarray, "row obs"], dict[str, Any]]:
         """Starts an episode in every row.
 
         Args:
-            seed: restarts the random order of goals. Without one, the order goes on. A sequential
-                order restarts at goal 0 in either case.
+            seed: restarts the random order of goals, one for all rows or one for each. Without one,
+                the order goes on. A sequential order restarts at goal 0 in either case.
             options: {"reset_mask": [K] bool} resets those rows only.
         """
-        self._check_open()
-        if seed is not None:
-            self._seed_goals(seed)
+        self._check_ready("reset")
         mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
         if mask.shape != (self.num_envs,) or mask.dtype != bool:
             raise ValueError(f"reset_mask must be {self.num_envs} booleans, got {mask!r}")
+        if seed is not None:
+            self._seed_goals(seed)
+        shared = self._shared
         if mask.all() and self.goal_order == "sequential":
-            self._shared.next_goal[:] = 0
+            shared.next_goal[:] = 0
+        shared.horizon[mask] = self.max_episode_steps
+        if mask.all() and self.stagger:
+            shares = np.arange(1, self.num_envs + 1) / self.num_envs
+            shared.horizon[:] = np.ceil(shares * self.max_episode_steps)
         self.active[:] = mask
-        self._command(worker.RESET)
+        self._workers.command(worker.RESET)
+        self._workers.wait()
         self._begin_episodes(mask)
         self.active[:] = True
-        return self._shared.observation.copy(), {}
+        return shared.observation.copy(), {}
 
-    def step(
-        self, actions: Float[np.ndarray, "task act"]
-    ) -> tuple[
-        Float[np.ndarray, "task obs"],
-        Float[np.ndarray, " task"],
-        Bool[np.ndarray, " task"],
-        Bool[np.ndarray, " task"],
-        dict[str, Any],
-    ]:
-        """One step of every active row. Actions outside [-1, 1] are passed on as they are: the
-        package clips them for the motion, rewards see the raw values.
+    def step(self, actions: Float[np.ndarray, "row act"]) -> Step:
+        """One step of every active row: `step_async` and `step_wait`."""
+        self.step_async(actions)
+        return self.step_wait()
+
+    def step_async(self, actions: Float[np.ndarray, "row act"]) -> None:
+        """Starts a step of every active row, which `step_wait` finishes; in between, the caller may
+        compute. Actions outside [-1, 1] are passed on as they are: the package clips them for the
+        motion, rewards see the raw values.
 
         Raises:
-            ValueError: actions of another shape, or not finite.
+            ValueError: actions of another shape, or not finite. Nothing was started.
             RuntimeError: before the first reset.
+            AlreadyPendingCallError: another step is under way.
             WorkerError: a worker failed; the environment must be closed then.
         """
-        self._check_open()
+        self._check_ready("step_async")
         if self._needs_reset.any():
             raise RuntimeError("call reset() before the first step()")
         actions = np.asarray(actions, dtype=np.float32)
@@ -194,21 +238,39 @@ class MetaWorldVectorEnv(VectorEnv):
         if not np.isfinite(actions).all():
             bad = [self.task_names[row] for row in np.flatnonzero(~np.isfinite(actions).all(1))]
             raise ValueError(f"the actions of {', '.join(bad)} are not finite")
-        shared, idle = self._shared, ~self.active
+        shared = self._shared
         rows = np.flatnonzero(self.active)
         shared.action[:] = actions
         self._episode_actions[rows, shared.elapsed[rows]] = actions[rows]
-        self._command(worker.STEP)
+        self._workers.command(worker.STEP)
+        self._stepping = True
+
+    def step_wait(self) -> Step:
+        """Finishes the step that `step_async` started; returns what `step` does.
+
+        Raises:
+            NoAsyncCallError: there is none.
+            WorkerError: a worker failed or did not answer; the environment must be closed then.
+        """
+        self._check_open()
+        if not self._stepping:
+            raise NoAsyncCallError("call step_async() before step_wait()", "step")
+        self._workers.wait()
+        self._stepping = False
+        shared, idle = self._shared, ~self.active
         if idle.any():
-            for array in (shared.reward, shared.success, shared.terminated, shared.truncated):
+            arrays = (shared.reward, shared.info, shared.success)
+            for array in (*arrays, shared.terminated, shared.truncated):
                 array[idle] = 0
         ended = shared.terminated | shared.truncated
         self._begin_episodes(ended)
-        infos = {
-            "success": shared.success.copy(),
-            "final_obs": np.where(ended[:, None], shared.final_observation, np.float32(0)),
-            "_final_obs": ended,
-        }
+        infos: dict[str, Any] = {}
+        if self.all_infos:
+            infos.update(zip(INFO_KEYS, shared.info.T.copy(), strict=True))
+        infos["success"] = shared.success.copy()
+        infos.update({f"_{key}": self.active.copy() for key in infos})
+        infos["final_obs"] = np.where(ended[:, None], shared.final_observation, np.float32(0))
+        infos["_final_obs"] = ended
         return (
             shared.observation.copy(),
             shared.reward.copy(),
@@ -223,31 +285,32 @@ class MetaWorldVectorEnv(VectorEnv):
         An episode is saved as its actions since the reset and restored by repeating them, which is
         exact, because the state after a reset depends only on the task and its goal.
         """
+        self._check_ready("state_dict")
+        shared = self._shared
         return {
             "generators": [generator.bit_generator.state for generator in self._generators],
             "goal": self._goal.copy(),
-            "next_goal": self._shared.next_goal.copy(),
-            "elapsed": self._shared.elapsed.copy(),
+            "next_goal": shared.next_goal.copy(),
+            "elapsed": shared.elapsed.copy(),
+            "horizon": shared.horizon.copy(),
             "episode_actions": [
                 actions[:elapsed].copy()
-                for actions, elapsed in zip(
-                    self._episode_actions, self._shared.elapsed, strict=True
-                )
+                for actions, elapsed in zip(self._episode_actions, shared.elapsed, strict=True)
             ],
             "needs_reset": self._needs_reset.copy(),
             "active": self.active.copy(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> Float[np.ndarray, "task obs"]:
+    def load_state_dict(self, state: Mapping[str, Any]) -> Float[np.ndarray, "row obs"]:
         """Continues exactly where `state_dict` was taken; returns the current observation [K, 39].
 
         Raises:
-            ValueError: the state of another number of tasks.
+            ValueError: the state of another number of rows.
         """
-        self._check_open()
+        self._check_ready("load_state_dict")
         if len(state["generators"]) != self.num_envs:
             raise ValueError(
-                f"the saved state has {len(state['generators'])} tasks, this environment"
+                f"the saved state has {len(state['generators'])} rows, this environment"
                 f" {self.num_envs}"
             )
         for generator, saved in zip(self._generators, state["generators"], strict=True):
@@ -257,87 +320,49 @@ class MetaWorldVectorEnv(VectorEnv):
         episodes = [np.asarray(actions) for actions in state["episode_actions"]]
         for row, actions in enumerate(episodes):
             self._episode_actions[row, : len(actions)] = actions
+        shared = self._shared
         self.active[:] = ~self._needs_reset
-        self._shared.next_goal[:] = self._goal
-        self._command(worker.RESTORE, episodes)
+        shared.horizon[:] = np.asarray(state["horizon"])
+        shared.next_goal[:] = self._goal
+        self._workers.command(worker.RESTORE, episodes)
+        self._workers.wait()
         self.active[:] = np.asarray(state["active"])
-        self._shared.next_goal[:] = np.asarray(state["next_goal"])
-        return self._shared.observation.copy()
+        shared.next_goal[:] = np.asarray(state["next_goal"])
+        return shared.observation.copy()
 
-    def close_extras(self, **kwargs: Any) -> None:
-        for pipe in self._pipes:
-            with contextlib.suppress(OSError):  # that worker has ended already
-                pipe.send_bytes(worker.CLOSE)
-            pipe.close()
-        for process in self._processes:
-            try:
-                process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    def render(self) -> NoReturn:
+        """Refuses: the workers have no display.
 
-    def _start_workers(self, specs: list[worker.RowSpec], num_workers: int) -> None:
-        # The root comes first, or a folder named envs where the user works would be imported.
-        root = str(Path(__file__).parents[1])
-        code = f"import sys; sys.path.insert(0, {root!r}); from envs.worker import main; main()"
-        self._pipes: list[Connection] = []
-        self._processes: list[subprocess.Popen[bytes]] = []
-        with tempfile.TemporaryFile() as file:
-            self._shared = SharedArrays(len(specs), file.fileno())
-            self.closed = False
-            for _ in range(num_workers):
-                ours, theirs = multiprocessing.Pipe()
-                descriptors = (theirs.fileno(), file.fileno())
-                process = subprocess.Popen(
-                    [sys.executable, "-c", code, *map(str, descriptors)],
-                    pass_fds=descriptors,
-                    env=os.environ | SINGLE_THREAD,
-                )
-                theirs.close()
-                self._pipes.append(ours)
-                self._processes.append(process)
-        self._rows_of = [
-            list(range(first, len(specs), num_workers)) for first in range(num_workers)
-        ]
-        for index, rows in enumerate(self._rows_of):
-            self._send(index, (len(specs), [specs[row] for row in rows]))
-        self._await_replies()
-
-    def _command(self, command: bytes, payload: Any = None) -> None:
-        for index in range(len(self._pipes)):
-            self._send(index, command)
-            if payload is not None:
-                self._send(index, payload)
-        self._await_replies()
-
-    def _send(self, index: int, message: Any) -> None:
-        try:
-            if isinstance(message, bytes):
-                self._pipes[index].send_bytes(message)
-            else:
-                self._pipes[index].send(message)
-        except OSError:
-            self._raise_ended(index)
-
-    def _await_replies(self) -> None:
-        for index, pipe in enumerate(self._pipes):
-            try:
-                reply = pipe.recv_bytes()
-                report = pipe.recv() if reply == worker.FAILED else None
-            except (EOFError, OSError):
-                self._raise_ended(index)
-            if report is not None:
-                raise WorkerError(f"a worker stepping {self._names_of(index)} failed:\n{report}")
-
-    def _raise_ended(self, index: int) -> None:
-        code = self._processes[index].wait()
-        raise WorkerError(
-            f"the worker stepping {self._names_of(index)} ended with exit code {code} (killed, or"
-            " out of memory?): close this environment and make a new one"
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "this environment does not render: repeat the actions in the package's own environment,"
+            " gymnasium.make('Meta-World/MT1', env_name=..., render_mode='rgb_array'), which"
+            " computes the same"
         )
 
-    def _names_of(self, index: int) -> str:
-        return ", ".join(self.task_names[row] for row in self._rows_of[index])
+    def call(self, name: str, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuses: a worker's environment is not the package's object.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"{name!r} cannot be called on the workers' environments: use the attributes and methods"
+            " of this one, and make_vec(..., all_infos=True) for what the package reports"
+        )
+
+    def get_attr(self, name: str) -> NoReturn:
+        """Refuses, as `call` does."""
+        self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> NoReturn:
+        """Refuses, as `call` does."""
+        self.call(name)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self._workers.close()
 
     def _begin_episodes(self, mask: Bool[np.ndarray, " task"]) -> None:
         """Notes the goals that rows were just reset to, and draws those of their next reset."""
@@ -351,17 +376,24 @@ class MetaWorldVectorEnv(VectorEnv):
             return (self._goal[row] + 1) % self.num_goals[row]
         return int(self._generators[row].integers(self.num_goals[row]))
 
-    def _seed_goals(self, seed: int) -> None:
-        self._generators = [np.random.default_rng([seed, row]) for row in range(self.num_envs)]
+    def _seed_goals(self, seed: int | Sequence[int]) -> None:
+        seeds = [seed] * self.num_envs if isinstance(seed, int | np.integer) else list(seed)
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"{len(seeds)} seeds were given, expected one or {self.num_envs}")
+        self._generators = [
+            np.random.default_rng([row_seed, row]) for row, row_seed in enumerate(seeds)
+        ]
         for row in range(self.num_envs):
             self._shared.next_goal[row] = (
                 0 if self.goal_order == "sequential" else self._draw_goal(row)
             )
 
+    def _check_ready(self, name: str) -> None:
+        self._check_open()
+        if self._stepping:
+            raise AlreadyPendingCallError(f"call step_wait() before {name}()", "step")
+
     def _check_open(self) -> None:
         if self.closed:
             raise RuntimeError("this environment is closed: make a new one")
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._workers.check()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from envs.memory import SharedArrays
+from envs.memory import INFO_KEYS, SharedArrays
 
 if TYPE_CHECKING:
     import metaworld
@@ -33,39 +33,45 @@ class RowSpec(NamedTuple):
     reward_version: str
     max_episode_steps: int
     terminate_on_success: bool
+    all_infos: bool
 
 
 class Row:
-    """One task's environment: the package's own, with a goal set at every reset."""
+    """One environment, with a goal set at every reset."""
 
     def __init__(self, spec: RowSpec, shared: SharedArrays):
-        from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+        from envs.fast import fast_class
+        from envs.snapshots import SnapshotResets
 
         self.spec = spec
         self.shared = shared
-        self.env = ALL_V3_ENVIRONMENTS[spec.name](reward_function_version=spec.reward_version)
+        self.env = fast_class(spec.name)(reward_function_version=spec.reward_version)
         self.env.set_task(spec.goals[0])
+        self.resets = SnapshotResets(self.env)
         space = self.env.sawyer_observation_space
         shared.low[spec.row], shared.high[spec.row] = space.low, space.high
 
     def reset(self) -> None:
-        row = self.spec.row
-        self.env.set_task(self.spec.goals[self.shared.next_goal[row]])
-        self.shared.observation[row], _ = self.env.reset()
-        self.shared.elapsed[row] = 0
+        row, shared = self.spec.row, self.shared
+        goal = int(shared.next_goal[row])
+        shared.observation[row] = self.resets.reset(goal, self.spec.goals[goal])
+        shared.elapsed[row] = 0
 
     def step(self) -> None:
         """Advances by one action; an episode that ends leaves its last observation in
         `final_observation` and starts the next one (SAME_STEP)."""
         row, shared = self.spec.row, self.shared
         observation, reward, _, _, info = self.env.step(shared.action[row].copy())
-        shared.elapsed[row] += 1
+        shared.elapsed[row] = elapsed = shared.elapsed[row] + 1
         shared.reward[row] = reward
-        shared.success[row] = bool(info["success"])
-        shared.terminated[row] = self.spec.terminate_on_success and shared.success[row]
-        shared.truncated[row] = shared.elapsed[row] >= self.spec.max_episode_steps
-        if shared.terminated[row] or shared.truncated[row]:
+        shared.success[row] = success = bool(info["success"])
+        if self.spec.all_infos:
+            shared.info[row] = [info[key] for key in INFO_KEYS]
+        shared.terminated[row] = terminated = self.spec.terminate_on_success and success
+        shared.truncated[row] = truncated = elapsed >= shared.horizon[row]
+        if terminated or truncated:
             shared.final_observation[row] = observation
+            shared.horizon[row] = self.spec.max_episode_steps
             self.reset()
         else:
             shared.observation[row] = observation
@@ -83,27 +89,35 @@ class Row:
 
 def run(pipe: Any, memory_fd: int) -> None:
     """Serves commands until the pipe closes."""
+    doing = "starting"
     try:
         num_rows, specs = pipe.recv()
         shared = SharedArrays(num_rows, memory_fd)
-        rows = [Row(spec, shared) for spec in specs]
+        rows = []
+        for spec in specs:
+            doing = f"making {spec.name}"
+            rows.append(Row(spec, shared))
         pipe.send_bytes(DONE)
         while (command := pipe.recv_bytes()) != CLOSE:
-            if command == RESTORE:
-                episodes = pipe.recv()
-                for row in rows:
-                    if shared.active[row.spec.row]:
-                        row.restore(episodes[row.spec.row])
-            else:
-                for row in rows:
-                    if shared.active[row.spec.row]:
-                        row.reset() if command == RESET else row.step()
+            episodes = pipe.recv() if command == RESTORE else None
+            for row in rows:
+                if not shared.active[row.spec.row]:
+                    continue
+                if command == STEP:
+                    doing = f"stepping {row.spec.name}"
+                    row.step()
+                elif command == RESET:
+                    doing = f"resetting {row.spec.name}"
+                    row.reset()
+                else:
+                    doing = f"restoring {row.spec.name}"
+                    row.restore(episodes[row.spec.row])
             pipe.send_bytes(DONE)
-    except (EOFError, BrokenPipeError):
+    except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent is gone
     except Exception:
         pipe.send_bytes(FAILED)
-        pipe.send(traceback.format_exc())
+        pipe.send((doing, traceback.format_exc()))
 
 
 def main() -> None:

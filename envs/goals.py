@@ -1,0 +1,161 @@
+"""The goals of a benchmark, drawn by the package once per machine and then read from a file.
+
+Drawing resets each environment 50 times (half a second per task) to record what depends only on the
+package's version, the benchmark and the seed. The files are JSON and safe to delete at any time.
+Whoever changes the installed package's own source must delete them: its version does not tell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import metaworld
+import numpy as np
+from jaxtyping import Float
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+FORMAT = 1
+"""Of the file, and part of its name."""
+
+NUM_GOALS = 50
+"""The package's, of each task."""
+
+_UNUSABLE = (OSError, ValueError, TypeError, KeyError, RecursionError)
+_folders_warned_of: set[str] = set()
+
+
+def load_or_draw(
+    tasks: str, names: Sequence[str], seed: int, draw: Callable[[], metaworld.Benchmark]
+) -> list[metaworld.Task]:
+    """The training tasks of a benchmark: equal to `draw().train_tasks`, byte for byte.
+
+    A file that cannot be used is replaced, and a folder that cannot be written is done without:
+    either costs a RuntimeWarning and the drawing, never the run. Numpy's global random state stays
+    as it was.
+
+    Args:
+        tasks: the benchmark, "mt10", or the task of `metaworld.MT1`, "reach-v3".
+        names: of its tasks, in the benchmark's order.
+        seed: of the goals.
+        draw: makes the package's benchmark; called only where the file does not serve.
+    """
+    try:
+        key = f"{tasks}-seed{int(seed)}-metaworld{version('metaworld')}-format{FORMAT}"
+        path = cache_folder() / f"{key}.json"
+    except (RuntimeError, PackageNotFoundError) as error:  # no home folder, or no version
+        _warn_not_cached("any folder", error)
+        return draw().train_tasks
+    goals = _load(path, key, names)
+    if goals is None:
+        goals = draw().train_tasks
+        try:
+            _store(path, key, names, goals)
+        except _UNUSABLE as error:
+            _warn_not_cached(str(path.parent), error)
+    return goals
+
+
+def cache_folder() -> Path:
+    """`goals` in `$MTRL_FAIR_CACHE`, else in `mtrl-fair` in `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+        RuntimeError: it is below the home folder, and there is none.
+    """
+    own, shared = (os.environ.get(name, "") for name in ("MTRL_FAIR_CACHE", "XDG_CACHE_HOME"))
+    # XDG: "if an implementation encounters a relative path [...] it should ignore it".
+    caches = Path(shared if os.path.isabs(shared) else "~/.cache")
+    return (Path(own) if own else caches / "mtrl-fair").expanduser() / "goals"
+
+
+def _load(path: Path, key: str, names: Sequence[str]) -> list[metaworld.Task] | None:
+    try:
+        if not path.exists():
+            return None
+        if not path.is_file():
+            raise ValueError("it is no regular file")  # to read a pipe could take for ever
+        return _decode(path.read_bytes(), key, names)
+    except _UNUSABLE as error:
+        warnings.warn(
+            f"the goal cache {path} cannot be used, so its goals are drawn again and the file is"
+            f" replaced ({type(error).__name__}: {error})",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        return None
+
+
+def _store(path: Path, key: str, names: Sequence[str], goals: list[metaworld.Task]) -> None:
+    """Under the final name, there is the whole file or what was there before, at any moment."""
+    encoded = _encode(key, goals)
+    if _decode(encoded, key, names) != goals:
+        raise ValueError("the package's tasks hold more than goal vectors")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        path.rmdir()  # only if it is empty
+    temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(encoded)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _encode(key: str, goals: Sequence[metaworld.Task]) -> bytes:
+    vectors: dict[str, list[list[float]]] = {}
+    for goal in goals:
+        vector = pickle.loads(goal.data)["rand_vec"].tolist()
+        vectors.setdefault(goal.env_name, []).append(vector)
+    content = {"key": key, "goals": vectors}
+    return json.dumps({"sha256": _checksum(content), "content": content}).encode()
+
+
+def _decode(encoded: bytes, key: str, names: Sequence[str]) -> list[metaworld.Task]:
+    """Raises one of `_UNUSABLE` unless the file is whole and holds what is asked for."""
+    document = json.loads(encoded)
+    content = document["content"]
+    if document["sha256"] != _checksum(content):
+        raise ValueError("its checksum is not that of its content")
+    if content["key"] != key:
+        raise ValueError(f"it holds the goals of {content['key']}")
+    if list(content["goals"]) != list(names):
+        raise ValueError(f"it holds the tasks {', '.join(content['goals'])}")
+    goals = []
+    for name in names:
+        vectors: Float[np.ndarray, "goal coordinate"] = np.array(content["goals"][name])
+        if vectors.shape[:-1] != (NUM_GOALS,) or vectors.dtype != np.float64:
+            raise ValueError(f"{name} has other goals than {NUM_GOALS} vectors of one length")
+        if not np.isfinite(vectors).all():
+            raise ValueError(f"{name} has goals that are not finite")
+        # As in `metaworld._make_tasks`; `_store` checks that nothing is missing.
+        kwargs = {"env_cls": ALL_V3_ENVIRONMENTS[name], "partially_observable": False}
+        goals += [
+            metaworld.Task(name, pickle.dumps({"rand_vec": vector, **kwargs})) for vector in vectors
+        ]
+    return goals
+
+
+def _checksum(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _warn_not_cached(folder: str, error: Exception) -> None:
+    if folder in _folders_warned_of:
+        return
+    _folders_warned_of.add(folder)  # or a list of tasks would repeat it
+    warnings.warn(
+        f"goals are not cached in {folder}, so every start draws them again, in half a second per"
+        f" task; MTRL_FAIR_CACHE can name another folder ({type(error).__name__}: {error})",
+        RuntimeWarning,
+        stacklevel=4,
+    )
