@@ -29,6 +29,11 @@ class EnvironmentConfig:
     """Goals per task, the first ones of the package's 50; training and evaluation share them."""
     num_workers: int | None = None
     """Processes that step the tasks; none: one per usable core, at most one per task."""
+    stagger: bool = False
+    """Spread the ends of the first training episodes, so that not all tasks reset at once."""
+    overlap: Literal["auto", "on", "off"] = "auto"
+    """Step the environments while the agent updates: on, each update lacks the newest transition,
+    which it would otherwise have seen; auto: on with CUDA. On a CPU both want the same cores."""
 
     def __post_init__(self) -> None:
         for name, value, most in (

@@ -12,7 +12,7 @@ from mtrl_fair import Combiner, make_combiner
 
 
 def build_task_set(config: TrainConfig) -> TaskSet:
-    """The tasks and their goals; this takes seconds, so it is done once per process."""
+    """The tasks and their goals, once for training and evaluation."""
     return TaskSet.make(config.tasks, config.seed).first_goals(config.environment.num_goals)
 
 
@@ -26,6 +26,7 @@ def build_envs(
         config.environment.reward_version,
         config.environment.num_workers,
         max_episode_steps=config.environment.max_episode_steps,
+        stagger=config.environment.stagger and not evaluation,
         goal_order="sequential" if evaluation else "random",
         terminate_on_success=evaluation,
     )

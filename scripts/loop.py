@@ -60,6 +60,8 @@ class TrainingLoop:
         self.run_directory = run
         self.reporter = reporter
 
+        overlap = config.environment.overlap
+        self.overlap = overlap == "on" or (overlap == "auto" and agent.device.type == "cuda")
         self.observation: np.ndarray | None = None
         self.step = 0
         self.evaluated_step = 0
@@ -147,7 +149,7 @@ class TrainingLoop:
     )
 
     def _advance(self) -> dict[str, torch.Tensor]:
-        """One vector step and, once there is enough data, one update."""
+        """One vector step and, once there is enough data, one update: after it, or during it."""
         assert self.observation is not None
         learning = self.step >= self.config.learning_starts
         if learning:
@@ -155,7 +157,13 @@ class TrainingLoop:
         else:
             shape = (self.envs.num_envs, self.agent.action_size)
             action = self.generator.uniform(-1, 1, shape).astype(np.float32)
-        next_observation, reward, terminated, _, infos = self.envs.step(action)
+        self.envs.step_async(action)
+        metrics = {}
+        try:
+            if learning and self.overlap:
+                metrics = self._update()
+        finally:
+            next_observation, reward, terminated, _, infos = self.envs.step_wait()
         ended = infos["_final_obs"]
         final = np.where(ended[:, None], infos["final_obs"], next_observation)
         finite = np.isfinite(reward + final.sum(1) + next_observation.sum(1))
@@ -164,11 +172,13 @@ class TrainingLoop:
         self.replay.add(Transition(self.observation, action, reward, terminated, final))
         self.observation = next_observation
         self._count_episodes(reward, infos["success"], ended)
-        metrics = {}
-        if learning:
-            metrics = self.agent.update(self.replay.sample(self.config.agent.batch_size))
+        if learning and not self.overlap:
+            metrics = self._update()
         self.step += 1
         return metrics
+
+    def _update(self) -> dict[str, torch.Tensor]:
+        return self.agent.update(self.replay.sample(self.config.agent.batch_size))
 
     def _count_episodes(self, reward: np.ndarray, success: np.ndarray, ended: np.ndarray) -> None:
         self.episode_return += reward

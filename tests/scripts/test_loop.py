@@ -4,10 +4,11 @@ import csv
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from agents import MultiTaskSAC, NetworkConfig, ReplayBuffer, SACConfig
-from configs import TrainConfig
+from configs import EnvironmentConfig, TrainConfig
 from envs import Evaluation
 from mtrl_fair import NonFiniteError, make_combiner
 from mtrl_fair.runs import RunDirectory
@@ -27,6 +28,7 @@ class CountingEnvs:
 
     def __init__(self):
         self.episode = self.time = 0
+        self.stepping = False
 
     def observe(self, time: int) -> np.ndarray:
         return np.array([[task, self.episode, time] for task in range(K)], np.float32)
@@ -34,7 +36,12 @@ class CountingEnvs:
     def reset(self):
         return self.observe(0), {}
 
-    def step(self, actions):
+    def step_async(self, actions):
+        self.stepping = True
+
+    def step_wait(self):
+        assert self.stepping
+        self.stepping = False
         self.time += 1
         ended = np.full(K, self.time == HORIZON)
         observation = final = self.observe(self.time)
@@ -50,6 +57,7 @@ class CountingEnvs:
         return observation, reward, np.zeros(K, bool), ended, infos
 
     def state_dict(self):
+        assert not self.stepping
         return {}
 
 
@@ -133,18 +141,62 @@ def test_no_update_before_learning_starts(tmp_path, evaluations, monkeypatch):
     assert sizes == list(range(4, 11))  # after the transitions 4 to 10, one update each
 
 
+def test_overlapping_updates_run_during_the_step_and_lack_its_transition(
+    tmp_path, evaluations, monkeypatch
+):
+    loop = make_loop(tmp_path, environment=EnvironmentConfig(overlap="on"))
+    sizes = []
+    update = loop.agent.update
+
+    def counted(batch):
+        assert loop.envs.stepping
+        sizes.append(loop.replay.size)
+        return update(batch)
+
+    monkeypatch.setattr(loop.agent, "update", counted)
+    loop.run()
+    assert sizes == list(range(3, 10))
+    assert loop.replay.size == 10
+
+
+def test_an_update_that_fails_while_the_environments_step_leaves_a_state_to_save(
+    tmp_path, evaluations, monkeypatch
+):
+    loop = make_loop(tmp_path, environment=EnvironmentConfig(overlap="on"))
+
+    def fail(batch):
+        raise NonFiniteError("critic loss", [1])
+
+    monkeypatch.setattr(loop.agent, "update", fail)
+    with pytest.raises(NonFiniteError, match="critic loss of task 1"):
+        loop.run()
+    assert loop.run_directory.load_checkpoint("last_finite")["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("overlap", "device", "expected"),
+    [("auto", "cpu", False), ("auto", "cuda", True), ("on", "cpu", True), ("off", "cuda", False)],
+)
+def test_updates_overlap_by_default_only_with_cuda(tmp_path, overlap, device, expected):
+    loop = make_loop(tmp_path)
+    loop.agent.device = torch.device(device)
+    config = TrainConfig(environment=EnvironmentConfig(overlap=overlap))
+    parts = (loop.agent, loop.replay, loop.envs, loop.envs, loop.run_directory, loop.reporter)
+    assert TrainingLoop(config, *parts).overlap is expected
+
+
 @pytest.mark.parametrize("what", ["reward", "observation"])
 def test_a_value_that_is_not_finite_never_reaches_the_replay(tmp_path, evaluations, what):
     loop = make_loop(tmp_path)
-    step = loop.envs.step
+    step_wait = loop.envs.step_wait
 
-    def spoilt(actions):
-        observation, reward, *rest = step(actions)
+    def spoilt():
+        observation, reward, *rest = step_wait()
         if loop.step == 5:
             (reward if what == "reward" else observation)[1] = np.nan
         return observation, reward, *rest
 
-    loop.envs.step = spoilt
+    loop.envs.step_wait = spoilt
     with pytest.raises(NonFiniteError, match="reward or observation of task 1"):
         loop.run()
     assert loop.replay.storage.reward.isfinite().all()
