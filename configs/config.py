@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from agents import ARCHITECTURES, SACConfig
 from envs.evaluation import check_episodes
@@ -147,6 +147,8 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 
 def _check_type(key: str, value: Any, hint: Any, where: str) -> None:
+    if get_origin(hint) is Literal:
+        check_name(f"{key} in {where}", value, get_args(hint))
     allowed = tuple(kind for kind in (get_args(hint) or (hint,)) if isinstance(kind, type))
     if float in allowed:
         allowed += (int,)

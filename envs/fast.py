@@ -20,7 +20,7 @@ from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from envs.functions import namespaces
 
 norm = namespaces()[0]["np"].linalg.norm
-_LOW, _HIGH = np.float32([-1]), np.float32([1])
+_LOW, _HIGH = np.array([-1], np.float32), np.array([1], np.float32)
 _DOWNWARD = np.array([1.0, 0.0, 1.0, 0.0])
 
 
@@ -141,14 +141,12 @@ class _FastSawyer(SawyerXYZEnv):
         pairs = contact.geom.tolist()
         for pad in self._pad_geoms:
             touching = [
-                index
-                for index, pair in enumerate(pairs)
-                if pad in pair and object_geom_id in pair
+                index for index, pair in enumerate(pairs) if pad in pair and object_geom_id in pair
             ]
             if not touching:
                 return False
             addresses, forces = contact.efc_address, self.data.efc_force
-            if not 0 < sum(forces[addresses[index]] for index in touching):
+            if not sum(forces[addresses[index]] for index in touching) > 0:
                 return False
         return True
 

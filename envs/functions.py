@@ -1,4 +1,4 @@
-"""Meta-World's small numerical functions on scalars and 3-vectors, bit for bit and many times faster.
+"""Meta-World's small numerical functions on scalars and 3-vectors, bit for bit, many times faster.
 
 The package calls general ones of numpy and scipy dozens of times per step on a few numbers, where
 the call costs more than the arithmetic. Each function here repeats the same floating-point
@@ -26,7 +26,7 @@ _scalars = (float, np.float64)
 _numbers = (int, float)
 
 
-def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002
+def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """`numpy.linalg.norm`; fast for the 2-norm of a float64 vector or scalar."""
     if type(x) is _float64 and ord is None:
         return _float64(_sqrt(x * x))
@@ -45,9 +45,14 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
 def clip(a: Any, a_min: Any = None, a_max: Any = None, **kwargs: Any) -> Any:
     """`numpy.clip`; fast for a floating scalar between two numbers."""
     kind = type(a)
-    if kind in (_float64, np.float32) and type(a_min) in _numbers and type(a_max) in _numbers:
-        if not kwargs and a_min <= a_max:
-            return kind(a_min) if a < a_min else kind(a_max) if a > a_max else a
+    if (
+        kind in (_float64, np.float32)
+        and type(a_min) in _numbers
+        and type(a_max) in _numbers
+        and a_min <= a_max
+        and not kwargs
+    ):
+        return kind(a_min) if a < a_min else kind(a_max) if a > a_max else a
     return np.clip(a, a_min, a_max, **kwargs)
 
 

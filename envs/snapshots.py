@@ -18,8 +18,9 @@ STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 class Snapshot(NamedTuple):
+    """An environment right after a reset."""
+
     observation: np.ndarray
-    """[39]"""
     physics: np.ndarray
     model: dict[str, np.ndarray]
     """The model's arrays that resets change, such as the positions of bodies and sites."""

@@ -12,7 +12,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skipif(True, reason="not run: no CUDA device"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def goal_cache(tmp_path_factory):
+    """Goals are drawn once for the whole suite, and the user's own files are not touched."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MTRL_FAIR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
-def mt10() -> TaskSet:
-    """Drawing its goals takes seconds, so the suite does it once."""
+def mt10(goal_cache) -> TaskSet:
     return TaskSet.make("mt10", seed=0)

@@ -114,9 +114,14 @@ def test_tolerance_far_beyond_the_margin_and_with_nan():
         for sigmoid in ("long_tail", "gaussian"):
             options = {"bounds": (0.0, 0.1), "margin": margin, "sigmoid": sigmoid}
             with np.errstate(all="ignore"):
-                assert_same(
-                    functions.tolerance(x, **options), reward_utils.tolerance(x, **options)
-                )
+                assert_same(functions.tolerance(x, **options), reward_utils.tolerance(x, **options))
+
+
+def test_tolerance_at_the_bounds():
+    for x in (0.01, 0.05):
+        for margin in (0.0, 0.1):
+            options = {"bounds": (0.01, 0.05), "margin": margin, "sigmoid": "long_tail"}
+            assert functions.tolerance(x, **options) == reward_utils.tolerance(x, **options) == 1
 
 
 def test_tolerance_of_arrays_and_other_values_at_the_margin():
@@ -167,6 +172,13 @@ def test_matrices_that_are_hardly_rotations_are_scipy_s(error):
             functions.quaternion_from_matrix(matrix).as_quat(),
             Rotation.from_matrix(matrix).as_quat(),
         )
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 1), (0, 2), (1, 2), (1, 0), (2, 0), (2, 1)])
+def test_matrices_with_one_wrong_angle_are_scipy_s(row, column):
+    matrix = np.eye(3)
+    matrix[row, column] = 1e-7  # too little to change a row's length
+    assert isinstance(functions.quaternion_from_matrix(matrix), Rotation)
 
 
 def test_matrices_that_scipy_refuses_are_refused():
@@ -220,7 +232,9 @@ def test_a_function_that_differs_in_one_bit_is_left_out(
         result = original(*args, **kwargs)
         if name == "quaternion_from_matrix":
             return functions._Quaternion(np.nextafter(result.as_quat(), 2))
-        return np.nextafter(result, result.dtype.type(2)) if name == "clip" else result * (1 + 2e-16)
+        if name == "clip":
+            return np.nextafter(result, result.dtype.type(2))
+        return result * (1 + 2e-16)
 
     monkeypatch.setattr(functions, name, off_by_a_bit)
     with pytest.warns(RuntimeWarning, match=f"the fast {library_name} differ"):
