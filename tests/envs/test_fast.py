@@ -3,6 +3,7 @@
 MT10's tasks run in the ordinary suite, all fifty with `pytest -m long`.
 """
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -107,13 +108,26 @@ def test_every_task_equals_the_package_s(name, reward_version):
     assert_equal_on(name, reward_version, goals, plan)
 
 
-def test_actions_of_any_kind_move_alike(mt10):
-    """The package keeps an action's own precision, which decides the bits of the motion."""
-    goal = mt10.goals[0][0]
-    package, fast = ALL_V3_ENVIRONMENTS["reach-v3"](), fast_class("reach-v3")()
-    for env in (package, fast):
+def both(name: str, goal):
+    """The package's environment and ours, reset to a goal."""
+    environments = ALL_V3_ENVIRONMENTS[name](), fast_class(name)()
+    for env in environments:
         env.set_task(goal)
         env.reset()
+    return environments
+
+
+def assert_equal_steps(package, fast, steps: int = 5) -> np.ndarray:
+    for action in np.random.default_rng(0).uniform(-1, 1, (steps, 4)).astype(np.float32):
+        expected, result = package.step(action), fast.step(action)
+        assert (result[0] == expected[0]).all()
+        assert (result[1], result[4]) == (expected[1], expected[4])
+    return result[0]
+
+
+def test_actions_of_any_kind_move_alike(mt10):
+    """The package keeps an action's own precision, which decides the bits of the motion."""
+    package, fast = both("reach-v3", mt10.goals[0][0])
     generator = np.random.default_rng(0)
     for dtype in (np.float32, np.float64, np.int64, np.float16):
         for _ in range(5):
@@ -121,6 +135,59 @@ def test_actions_of_any_kind_move_alike(mt10):
             expected, result = package.step(action.copy()), fast.step(action.copy())
             assert (result[0] == expected[0]).all()
             assert (result[1], result[4]) == (expected[1], expected[4])
+
+
+def test_touching_is_the_package_s_for_every_geom(mt10):
+    package, fast = both("pick-place-v3", mt10.goals[mt10.names.index("pick-place-v3")][0])
+    expert, observation = Expert("pick-place-v3", 0), package.reset()[0]
+    fast.reset()
+    touched, beside = set(), set()
+    for _ in range(120):
+        action = expert(observation).astype(np.float32)
+        observation = package.step(action)[0]
+        fast.step(action)
+        for geom in range(package.model.ngeom):
+            touching = package.touching_object(geom)
+            assert fast.touching_object(geom) == touching
+            (touched if touching else beside).add(geom)
+    assert touched
+    assert beside > touched  # the fingers closed on the object after some steps
+    held = package._get_id_main_object()
+    assert fast.touching_object(held)
+    for env in (package, fast):
+        env.data.efc_force[:] = 0  # contact without force is none
+        assert not env.touching_object(held)
+
+
+@pytest.mark.parametrize("beyond", [-7.0, 7.0])
+def test_observations_are_clipped_to_the_space(mt10, beyond):
+    package, fast = both("push-v3", mt10.goals[1][0])
+    for env in (package, fast):
+        env._target_pos = np.full(3, beyond)
+    assert (abs(assert_equal_steps(package, fast)[36:]) < 7).all()
+
+
+def test_hidden_goals_stay_hidden(mt10):
+    data = pickle.loads(mt10.goals[1][0].data) | {"partially_observable": True}
+    package, fast = both("push-v3", mt10.goals[1][0]._replace(data=pickle.dumps(data)))
+    assert (fast.reset()[0] == package.reset()[0]).all()
+    assert (assert_equal_steps(package, fast)[36:] == 0).all()
+
+
+def test_a_turned_hand_is_turned_back(mt10):
+    """After an unstable simulation, MuJoCo puts its target back to where the model has it."""
+    package, fast = both("push-v3", mt10.goals[1][0])
+    for env in (package, fast):
+        env.data.mocap_quat[:] = 0.5
+    assert_equal_steps(package, fast)
+
+
+def test_a_returned_observation_may_be_changed(mt10):
+    _, fast = both("push-v3", mt10.goals[1][0])
+    observation = fast.step(np.zeros(4, np.float32))[0]
+    kept = fast._last_stable_obs.copy()
+    observation[:] = 9
+    assert (fast._last_stable_obs == kept).all()
 
 
 def test_initial_pads_stay_live_views(mt10):

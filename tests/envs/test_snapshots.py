@@ -123,6 +123,24 @@ def test_the_model_is_put_back_even_where_only_a_later_goal_changed_it(push):
     assert fast.model.body_mass[1] == 123
 
 
+def test_arrays_that_a_reset_changes_in_place_are_put_back(push):
+    fast = fast_class("push-v3")()
+    fast.marks = np.zeros(2)
+    resets = SnapshotResets(fast)
+    reset_model = type(fast).reset_model
+
+    def mark(self):
+        self.marks[0] = self._last_rand_vec[0]
+        return reset_model(self)
+
+    fast.reset_model = mark.__get__(fast)
+    marks = []
+    for goal in (0, 1, 0, 1):
+        resets.reset(goal, push.goals[0][goal])
+        marks.append(fast.marks[0])
+    assert marks[0] == marks[2] != marks[1] == marks[3]
+
+
 def test_attributes_that_no_reset_assigns_are_left_alone(push):
     """As the package's reset leaves them, whatever an earlier episode put there."""
     fast = fast_class("push-v3")()
