@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCHMARK ?= solver
 INSTALLED := $(VENV)/installed
 
 .PHONY: setup train test bench lint format clean
@@ -21,7 +22,7 @@ test: setup
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: setup
-	$(BIN)/python scripts/bench.py solver $(ARGS)
+	$(BIN)/python scripts/bench.py $(BENCHMARK) $(ARGS)
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from agents import ARCHITECTURES, SACConfig
 from envs.evaluation import check_episodes
+from envs.memory import MAX_EPISODE_STEPS
 from envs.tasks import task_names
-from envs.vector import MAX_EPISODE_STEPS
 from mtrl_fair import COMBINERS, SOLVERS, Scale, check_alpha
 from mtrl_fair.names import check_name
 

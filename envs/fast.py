@@ -32,6 +32,7 @@ class CachedData(mujoco.MjData):
         self._bodies: dict[str, Any] = {}
         self._geoms: dict[str, Any] = {}
         self._sites: dict[str, Any] = {}
+        self._joints: dict[str, Any] = {}
 
     def body(self, name: str) -> Any:
         try:
@@ -50,6 +51,12 @@ class CachedData(mujoco.MjData):
             return self._sites[name]
         except KeyError:
             return self._sites.setdefault(name, super().site(name))
+
+    def joint(self, name: str) -> Any:
+        try:
+            return self._joints[name]
+        except KeyError:
+            return self._joints.setdefault(name, super().joint(name))
 
 
 @cache
@@ -107,6 +114,7 @@ class _FastSawyer(SawyerXYZEnv):
         self._pad_geoms = data.geom("leftpad_geom").id, data.geom("rightpad_geom").id
         self._control, self._mocap = data.ctrl, data.mocap_pos[0]
         self._mocap_quaternion = data.mocap_quat[0]
+        self._action_scale = np.array(self.action_scale, np.float32)
         return model, data
 
     def get_body_com(self, body_name: str) -> np.ndarray:
@@ -126,7 +134,8 @@ class _FastSawyer(SawyerXYZEnv):
         if action.dtype != np.float32:
             return super().set_xyz_action(action)
         position = self._mocap
-        position += np.minimum(np.maximum(action, _LOW), _HIGH) * self.action_scale
+        change = np.minimum(np.maximum(action, _LOW), _HIGH) * self._action_scale
+        position += change
         np.maximum(position, self.mocap_low, out=position)
         np.minimum(position, self.mocap_high, out=position)
         self._mocap_quaternion[:] = _DOWNWARD
@@ -213,4 +222,7 @@ def fast_class(task_name: str) -> type[SawyerXYZEnv]:
     """The fast subclass of a task's environment class, such as "reach-v3"."""
     package_class = ALL_V3_ENVIRONMENTS[task_name]
     members = _rebound_members(package_class)
-    return type(package_class.__name__, (package_class, _FastSawyer), members)
+    fast = type(package_class.__name__, (package_class, _FastSawyer), members)
+    # Rewards call their static parts through the name of the class.
+    _fast_globals(package_class.__module__)[package_class.__name__] = fast
+    return fast

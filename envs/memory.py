@@ -10,6 +10,8 @@ import numpy as np
 
 OBSERVATION_SIZE = 39
 ACTION_SIZE = 4
+MAX_EPISODE_STEPS = 500
+"""Meta-World's horizon; the package refuses to step further."""
 INFO_KEYS = (
     "success",
     "near_object",
@@ -36,12 +38,14 @@ class SharedArrays:
             "info": (np.float64, (len(INFO_KEYS),)),
             "low": (np.float64, (OBSERVATION_SIZE,)),
             "high": (np.float64, (OBSERVATION_SIZE,)),
+            "goal": (np.int64, ()),
             "next_goal": (np.int64, ()),
             "elapsed": (np.int64, ()),
             "horizon": (np.int64, ()),
             "observation": (np.float32, (OBSERVATION_SIZE,)),
             "final_observation": (np.float32, (OBSERVATION_SIZE,)),
             "action": (np.float32, (ACTION_SIZE,)),
+            "episode_actions": (np.float32, (MAX_EPISODE_STEPS, ACTION_SIZE)),
             "active": (np.bool_, ()),
             "terminated": (np.bool_, ()),
             "truncated": (np.bool_, ()),
@@ -68,6 +72,8 @@ class SharedArrays:
     """The step's `INFO_KEYS`, where they were asked for."""
     low: np.ndarray
     high: np.ndarray
+    goal: np.ndarray
+    """The goal that the row was last reset to."""
     next_goal: np.ndarray
     """The goal that the row's next reset takes."""
     elapsed: np.ndarray
@@ -78,6 +84,8 @@ class SharedArrays:
     final_observation: np.ndarray
     """The last observation of the row's last episode."""
     action: np.ndarray
+    episode_actions: np.ndarray
+    """The episode's, of which `elapsed` have been taken."""
     active: np.ndarray
     """Rows that the next command concerns."""
     terminated: np.ndarray

@@ -10,12 +10,13 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from envs import worker
+from envs.memory import SharedArrays
 
 START_TIMEOUT = 300.0
 """Seconds for a worker's imports and models: a network drive may be slow the first time."""
@@ -23,10 +24,37 @@ START_TIMEOUT = 300.0
 CLOSE_TIMEOUT = 5.0
 """Seconds that workers have to end by themselves when the environment closes."""
 
+WAY_OUT = "Close this environment and make a new one."
+
+INTERRUPTED = (
+    "an interrupt came between a command and its answer, so what the workers did is unknown\n"
+    f"{WAY_OUT}"
+)
+
 SINGLE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
 """What a worker's environment adds: its numpy must not compete with the learner's threads."""
+
+
+BOOTSTRAP = """
+import signal, sys, traceback
+from multiprocessing.connection import Connection
+# Ctrl-C, and a cluster's SIGTERM, reach every process; only the parent decides what they mean.
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pipe_fd, memory_fd, parent = map(int, sys.argv[1:])
+pipe = Connection(pipe_fd)
+sys.path[:] = {path!r}
+try:
+    from envs.worker import run
+except Exception:
+    pipe.send_bytes({failed!r})
+    pipe.send(("importing", traceback.format_exc()))
+else:
+    run(pipe, memory_fd, parent)
+"""
+"""What a worker process executes, before it can import anything of this project."""
 
 
 class WorkerError(RuntimeError):
@@ -38,7 +66,8 @@ class WorkerPool:
 
     Args:
         specs: the rows of each worker.
-        num_rows: of the shared memory.
+        own_specs: the rows that this process steps itself, in `wait`.
+        shared: the memory of all rows.
         memory: its descriptor.
         timeout: seconds that a command may take.
 
@@ -47,60 +76,75 @@ class WorkerPool:
     """
 
     def __init__(
-        self, specs: Sequence[Sequence[worker.RowSpec]], num_rows: int, memory: int, timeout: float
+        self,
+        specs: Sequence[Sequence[worker.RowSpec]],
+        own_specs: Sequence[worker.RowSpec],
+        shared: SharedArrays,
+        memory: int,
+        timeout: float,
     ):
         self._names = [", ".join(spec.name for spec in rows) for rows in specs]
+        self._sockets: list[socket.socket] = []
         self._pipes: list[Connection] = []
         self.processes: list[subprocess.Popen[bytes]] = []
         self._failure = ""
         self._pending: list[int] = []
+        self._own_names = ", ".join(spec.name for spec in own_specs)
+        self._own_rows = worker.Rows()
+        self._own_command = b""
+        self.command_sent = b""
+        """The last command, until the caller has dealt with its results and clears it."""
         try:
-            for _ in specs:
-                self._start(memory)
+            for index in range(len(specs)):
+                self._start(index, memory)
             self._limit_waiting(START_TIMEOUT)
             for index, rows in enumerate(specs):
-                self._send(index, (num_rows, rows))
+                self._send(index, (len(shared.reward), rows))
             self._pending = list(range(len(specs)))
+            self._do_own(lambda: self._own_rows.make(own_specs, shared))
             self.wait()
             self._limit_waiting(timeout)
         except BaseException:
             self.close()
             raise
 
-    def command(self, command: bytes, payload: Any = None) -> None:
-        """Sends a command to every worker; `wait` receives the answers.
+    def command(self, command: bytes) -> None:
+        """Sends a command to every worker, when all have answered the one before.
 
         Raises:
-            WorkerError: a worker has failed, now or before.
-        """
-        self.wait()  # for answers that an interrupt left behind
-        for index in range(len(self._pipes)):
-            self._send(index, command)
-            if payload is not None:
-                self._send(index, payload)
-        self._pending = list(range(len(self._pipes)))
-
-    def wait(self) -> None:
-        """Waits until all workers have answered. Interrupted, it may be called again.
-
-        Raises:
-            WorkerError: a worker failed, ended or took too long.
+            WorkerError: a worker has failed, now or before, or an interrupt hit while sending.
         """
         self.check()
+        self._failure = INTERRUPTED
+        for index in range(len(self._pipes)):
+            self._send(index, command)
+        self._pending = list(range(len(self._pipes)))
+        self.command_sent = self._own_command = command
+        self._failure = ""
+
+    def wait(self) -> None:
+        """Steps this process's rows and waits until all workers have answered. An interrupt of the
+        waiting loses nothing: it may be called again.
+
+        Raises:
+            WorkerError: a worker failed, ended or took too long, or a row of this process failed.
+        """
+        self.check()
+        if command := self._own_command:
+            self._do_own(lambda: self._own_rows.obey(command))
         while self._pending:
             index = self._pending[0]
-            pipe = self._pipes[index]
             try:
-                reply = pipe.recv_bytes()
-                report = pipe.recv() if reply == worker.FAILED else None
+                # Only a look, so that an interrupt of this wait loses nothing.
+                self._sockets[index].recv(1, socket.MSG_PEEK)
+                self._failure = INTERRUPTED
+                self._receive(index)
             except BlockingIOError:
                 self._fail(f"{self._who(index)} has not answered for {self._limit:g} seconds")
             except (EOFError, OSError):
                 self._fail_ended(index)
             self._pending.pop(0)
-            if report is not None:
-                doing, trace = report
-                self._fail(f"{self._who(index)} failed while {doing}:\n{trace}")
+            self._failure = ""
 
     def check(self) -> None:
         """Raises the WorkerError of a worker that has failed before."""
@@ -109,9 +153,11 @@ class WorkerPool:
 
     def close(self) -> None:
         """Ends the workers, those that do not answer by force."""
+        for ours in self._sockets:
+            with contextlib.suppress(OSError):  # closed before
+                ours.shutdown(socket.SHUT_RDWR)  # even where a fork of this process has it open
+            ours.close()
         for pipe in self._pipes:
-            with contextlib.suppress(OSError):  # that worker has ended already
-                pipe.send_bytes(worker.CLOSE)
             pipe.close()
         deadline = time.monotonic() + CLOSE_TIMEOUT
         for process in self.processes:
@@ -121,29 +167,53 @@ class WorkerPool:
                 process.kill()
                 process.wait()
 
-    def _start(self, memory: int) -> None:
+    def _start(self, index: int, memory: int) -> None:
         # The root comes first, or a folder named envs where the user works would be imported.
-        root = str(Path(__file__).parents[1])
-        code = f"import sys; sys.path.insert(0, {root!r}); from envs.worker import main; main()"
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            descriptors = (theirs.fileno(), memory)
-            process = subprocess.Popen(
-                [sys.executable, "-c", code, *map(str, descriptors)],
-                pass_fds=descriptors,
-                env=os.environ | SINGLE_THREAD,
-            )
-            self.processes.append(process)
-            self._pipes.append(Connection(ours.detach()))
+        path = [str(Path(__file__).parents[1]), *sys.path]
+        code = BOOTSTRAP.format(path=path, failed=worker.FAILED)
+        try:
+            ours, theirs = socket.socketpair()
+            self._sockets.append(ours)
+            with theirs:
+                for end in (ours, theirs):
+                    end.setblocking(True)  # whatever socket.setdefaulttimeout says
+                self._pipes.append(Connection(os.dup(ours.fileno())))
+                descriptors = (theirs.fileno(), memory)
+                process = subprocess.Popen(
+                    [sys.executable, "-c", code, *map(str, (*descriptors, os.getpid()))],
+                    pass_fds=descriptors,
+                    env=os.environ | SINGLE_THREAD,
+                )
+                self.processes.append(process)
+        except OSError as error:
+            self._fail(f"worker {index} ({self._names[index]}) could not start: {error}")
+
+    def _do_own(self, work: Callable[[], None]) -> None:
+        self._failure = INTERRUPTED
+        try:
+            work()
+        except Exception as error:
+            who = f"this process, which steps {self._own_names},"
+            what = f"{who} failed while {self._own_rows.doing}: {error!r}"
+            self._failure = f"{what}\n{WAY_OUT}"
+            raise WorkerError(self._failure) from error
+        self._own_command = b""  # or an interrupt just after this could have it done twice
+        self._failure = ""
 
     def _limit_waiting(self, seconds: float) -> None:
         """Makes pipes give up by themselves, which costs nothing per call, unlike `poll`."""
         self._limit = seconds
         limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
-        for pipe in self._pipes:
-            with socket.socket(fileno=os.dup(pipe.fileno())) as same:
-                same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-                same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        for ours in self._sockets:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+    def _receive(self, index: int) -> None:
+        """Takes a worker's answer, and raises what it reports."""
+        pipe = self._pipes[index]
+        if pipe.recv_bytes() == worker.FAILED:
+            doing, trace = pipe.recv()
+            self._fail(f"{self._who(index)} failed while {doing}:\n{trace}")
 
     def _send(self, index: int, message: Any) -> None:
         try:
@@ -160,11 +230,13 @@ class WorkerPool:
         return f"worker {index} (process {self.processes[index].pid}; {self._names[index]})"
 
     def _fail_ended(self, index: int) -> None:
+        with contextlib.suppress(EOFError, OSError):  # perhaps it said why before it ended
+            self._receive(index)
         try:
             code = self.processes[index].wait(CLOSE_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._fail(f"{self._who(index)} closed its pipe")
-        how = f"ended with exit code {code}"
+        how = f"ended with exit code {code} (its standard error may say why)"
         if code < 0:
             how = f"was ended by {signal.Signals(-code).name}"
             if -code == signal.SIGKILL:
@@ -172,7 +244,7 @@ class WorkerPool:
         self._fail(f"{self._who(index)} {how}")
 
     def _fail(self, what: str) -> None:
-        self._failure = f"{what}\nClose this environment and make a new one."
+        self._failure = f"{what}\n{WAY_OUT}"
         raise WorkerError(self._failure)
 
 

@@ -15,12 +15,15 @@ from jaxtyping import Bool, Float
 
 from envs import worker
 from envs.costs import assign_rows
-from envs.memory import ACTION_SIZE, INFO_KEYS, SharedArrays, open_memory
+from envs.memory import (
+    ACTION_SIZE,
+    INFO_KEYS,
+    MAX_EPISODE_STEPS,
+    SharedArrays,
+    open_memory,
+)
 from envs.processes import WorkerPool, usable_cores
 from envs.tasks import TaskSet
-
-MAX_EPISODE_STEPS = 500
-"""Meta-World's horizon; the package refuses to step further."""
 
 GoalOrder = Literal["random", "sequential"]
 RewardVersion = Literal["v1", "v2"]
@@ -40,6 +43,7 @@ def make_vec(
     reward_version: RewardVersion = "v2",
     num_workers: int | None = None,
     *,
+    caller_steps: bool = False,
     envs_per_task: int = 1,
     max_episode_steps: int = MAX_EPISODE_STEPS,
     stagger: bool = False,
@@ -55,7 +59,11 @@ def make_vec(
             several environments share goals that were drawn once.
         seed: of the goals, unless `tasks` is a `TaskSet`, and of their random order.
         reward_version: the package's `reward_function_version`; "v2" ranges from 0 to 10.
-        num_workers: worker processes; by default as many as usable cores, at most one per row.
+        num_workers: processes that step the rows; by default as many as usable cores, at most one
+            per row.
+        caller_steps: let this process be one of them: it steps its share in `step_wait`, without
+            the time that processes take to wake each other. On few cores that is faster, unless
+            the caller computes between `step_async` and `step_wait`.
         envs_per_task: rows per task, next to each other, each with goals in an order of its own.
         max_episode_steps: steps until truncation, at most 500.
         stagger: spread the ends of the first episodes evenly, so that not all rows end at once:
@@ -77,6 +85,7 @@ def make_vec(
         seed,
         reward_version,
         num_workers,
+        caller_steps=caller_steps,
         max_episode_steps=max_episode_steps,
         stagger=stagger,
         goal_order=goal_order,
@@ -110,6 +119,7 @@ class MetaWorldVectorEnv(VectorEnv):
         reward_version: RewardVersion = "v2",
         num_workers: int | None = None,
         *,
+        caller_steps: bool = False,
         max_episode_steps: int = MAX_EPISODE_STEPS,
         stagger: bool = False,
         goal_order: GoalOrder = "random",
@@ -128,8 +138,8 @@ class MetaWorldVectorEnv(VectorEnv):
             )
         if num_workers is not None and num_workers < 1:
             raise ValueError(f"num_workers is {num_workers}, expected at least 1")
-        if not 0 < timeout < float("inf"):
-            raise ValueError(f"timeout is {timeout}, expected seconds, more than 0")
+        if not 1e-3 <= timeout <= 1e9:
+            raise ValueError(f"timeout is {timeout}, expected seconds, 0.001 or more")
 
         self.task_names = task_set.names
         self.num_envs = num_rows = len(task_set.names)
@@ -139,10 +149,7 @@ class MetaWorldVectorEnv(VectorEnv):
         self.max_episode_steps = max_episode_steps
         self.stagger = stagger
         self.all_infos = all_infos
-        self._goal = np.zeros(num_rows, np.int64)
-        self._episode_actions = np.zeros((num_rows, max_episode_steps, ACTION_SIZE), np.float32)
         self._needs_reset = np.ones(num_rows, bool)
-        self._stepping = False
 
         specs = [
             worker.RowSpec(
@@ -156,13 +163,16 @@ class MetaWorldVectorEnv(VectorEnv):
             )
             for row, (name, goals) in enumerate(zip(*task_set, strict=True))
         ]
-        assigned = assign_rows(self.task_names, min(num_workers or usable_cores(), num_rows))
+        workers = min(num_workers or usable_cores(), num_rows)
+        assigned = [
+            [specs[row] for row in rows]
+            for rows in assign_rows(self.task_names, workers, caller_steps=caller_steps)
+        ]
+        own = assigned.pop() if caller_steps else []
         memory = open_memory()
         try:
             self._shared = SharedArrays(num_rows, memory)
-            self._workers = WorkerPool(
-                [[specs[row] for row in rows] for rows in assigned], num_rows, memory, timeout
-            )
+            self._workers = WorkerPool(assigned, own, self._shared, memory, timeout)
         finally:
             os.close(memory)
         self.closed = False
@@ -197,6 +207,7 @@ class MetaWorldVectorEnv(VectorEnv):
             raise ValueError(f"reset_mask must be {self.num_envs} booleans, got {mask!r}")
         if seed is not None:
             self._seed_goals(seed)
+        self._needs_reset[mask] = True  # until it is done, or an interrupted one might go unseen
         shared = self._shared
         if mask.all() and self.goal_order == "sequential":
             shared.next_goal[:] = 0
@@ -207,8 +218,9 @@ class MetaWorldVectorEnv(VectorEnv):
         self.active[:] = mask
         self._workers.command(worker.RESET)
         self._workers.wait()
-        self._begin_episodes(mask)
         self.active[:] = True
+        self._draw_next_goals(mask)
+        self._needs_reset[mask] = False
         return shared.observation.copy(), {}
 
     def step(self, actions: Float[np.ndarray, "row act"]) -> Step:
@@ -223,13 +235,13 @@ class MetaWorldVectorEnv(VectorEnv):
 
         Raises:
             ValueError: actions of another shape, or not finite. Nothing was started.
-            RuntimeError: before the first reset.
+            RuntimeError: before the first reset, or after one that was interrupted.
             AlreadyPendingCallError: another step is under way.
             WorkerError: a worker failed; the environment must be closed then.
         """
         self._check_ready("step_async")
         if self._needs_reset.any():
-            raise RuntimeError("call reset() before the first step()")
+            raise RuntimeError("call reset() before step()")
         actions = np.asarray(actions, dtype=np.float32)
         if actions.shape != self.action_space.shape:
             raise ValueError(
@@ -238,12 +250,8 @@ class MetaWorldVectorEnv(VectorEnv):
         if not np.isfinite(actions).all():
             bad = [self.task_names[row] for row in np.flatnonzero(~np.isfinite(actions).all(1))]
             raise ValueError(f"the actions of {', '.join(bad)} are not finite")
-        shared = self._shared
-        rows = np.flatnonzero(self.active)
-        shared.action[:] = actions
-        self._episode_actions[rows, shared.elapsed[rows]] = actions[rows]
+        self._shared.action[:] = actions
         self._workers.command(worker.STEP)
-        self._stepping = True
 
     def step_wait(self) -> Step:
         """Finishes the step that `step_async` started; returns what `step` does.
@@ -253,31 +261,28 @@ class MetaWorldVectorEnv(VectorEnv):
             WorkerError: a worker failed or did not answer; the environment must be closed then.
         """
         self._check_open()
-        if not self._stepping:
+        if self._workers.command_sent != worker.STEP:
             raise NoAsyncCallError("call step_async() before step_wait()", "step")
         self._workers.wait()
-        self._stepping = False
         shared, idle = self._shared, ~self.active
         if idle.any():
-            arrays = (shared.reward, shared.info, shared.success)
-            for array in (*arrays, shared.terminated, shared.truncated):
+            flags = (shared.success, shared.terminated, shared.truncated)
+            for array in (shared.reward, shared.info, *flags):
                 array[idle] = 0
         ended = shared.terminated | shared.truncated
-        self._begin_episodes(ended)
+        self._draw_next_goals(ended)
         infos: dict[str, Any] = {}
         if self.all_infos:
             infos.update(zip(INFO_KEYS, shared.info.T.copy(), strict=True))
         infos["success"] = shared.success.copy()
         infos.update({f"_{key}": self.active.copy() for key in infos})
-        infos["final_obs"] = np.where(ended[:, None], shared.final_observation, np.float32(0))
+        infos["final_obs"] = np.zeros_like(shared.observation)
+        infos["final_obs"][ended] = shared.final_observation[ended]
         infos["_final_obs"] = ended
-        return (
-            shared.observation.copy(),
-            shared.reward.copy(),
-            shared.terminated.copy(),
-            shared.truncated.copy(),
-            infos,
-        )
+        arrays = (shared.observation, shared.reward, shared.terminated, shared.truncated)
+        observation, reward, terminated, truncated = (array.copy() for array in arrays)
+        self._workers.command_sent = b""
+        return observation, reward, terminated, truncated, infos
 
     def state_dict(self) -> dict[str, Any]:
         """The complete state, in mid-episode too: goal orders, goals, and the episodes' actions.
@@ -289,13 +294,13 @@ class MetaWorldVectorEnv(VectorEnv):
         shared = self._shared
         return {
             "generators": [generator.bit_generator.state for generator in self._generators],
-            "goal": self._goal.copy(),
+            "goal": shared.goal.copy(),
             "next_goal": shared.next_goal.copy(),
             "elapsed": shared.elapsed.copy(),
             "horizon": shared.horizon.copy(),
             "episode_actions": [
                 actions[:elapsed].copy()
-                for actions, elapsed in zip(self._episode_actions, shared.elapsed, strict=True)
+                for actions, elapsed in zip(shared.episode_actions, shared.elapsed, strict=True)
             ],
             "needs_reset": self._needs_reset.copy(),
             "active": self.active.copy(),
@@ -305,7 +310,7 @@ class MetaWorldVectorEnv(VectorEnv):
         """Continues exactly where `state_dict` was taken; returns the current observation [K, 39].
 
         Raises:
-            ValueError: the state of another number of rows.
+            ValueError: the state of another number of rows, or of longer episodes.
         """
         self._check_ready("load_state_dict")
         if len(state["generators"]) != self.num_envs:
@@ -313,21 +318,29 @@ class MetaWorldVectorEnv(VectorEnv):
                 f"the saved state has {len(state['generators'])} rows, this environment"
                 f" {self.num_envs}"
             )
+        horizon = np.asarray(state["horizon"])
+        if horizon.max() > self.max_episode_steps:
+            raise ValueError(
+                f"the saved state has episodes of {horizon.max()} steps, this environment of"
+                f" {self.max_episode_steps}"
+            )
+        needs_reset = np.asarray(state["needs_reset"])
+        episodes = [np.asarray(actions) for actions in state["episode_actions"]]
+        self._needs_reset[:] = True  # until it is done, or an interrupted one might go unseen
         for generator, saved in zip(self._generators, state["generators"], strict=True):
             generator.bit_generator.state = saved
-        self._goal[:] = np.asarray(state["goal"])
-        self._needs_reset[:] = np.asarray(state["needs_reset"])
-        episodes = [np.asarray(actions) for actions in state["episode_actions"]]
-        for row, actions in enumerate(episodes):
-            self._episode_actions[row, : len(actions)] = actions
         shared = self._shared
-        self.active[:] = ~self._needs_reset
-        shared.horizon[:] = np.asarray(state["horizon"])
-        shared.next_goal[:] = self._goal
-        self._workers.command(worker.RESTORE, episodes)
+        for row, actions in enumerate(episodes):
+            shared.episode_actions[row, : len(actions)] = actions
+            shared.elapsed[row] = len(actions)
+        self.active[:] = ~needs_reset
+        shared.horizon[:] = horizon
+        shared.goal[:] = shared.next_goal[:] = np.asarray(state["goal"])
+        self._workers.command(worker.RESTORE)
         self._workers.wait()
         self.active[:] = np.asarray(state["active"])
         shared.next_goal[:] = np.asarray(state["next_goal"])
+        self._needs_reset[:] = needs_reset
         return shared.observation.copy()
 
     def render(self) -> NoReturn:
@@ -349,8 +362,8 @@ class MetaWorldVectorEnv(VectorEnv):
             NotImplementedError: always.
         """
         raise NotImplementedError(
-            f"{name!r} cannot be called on the workers' environments: use the attributes and methods"
-            " of this one, and make_vec(..., all_infos=True) for what the package reports"
+            f"{name!r} cannot be called on the workers' environments: use the attributes and"
+            " methods of this one, and make_vec(..., all_infos=True) for what the package reports"
         )
 
     def get_attr(self, name: str) -> NoReturn:
@@ -364,16 +377,14 @@ class MetaWorldVectorEnv(VectorEnv):
     def close_extras(self, **kwargs: Any) -> None:
         self._workers.close()
 
-    def _begin_episodes(self, mask: Bool[np.ndarray, " task"]) -> None:
-        """Notes the goals that rows were just reset to, and draws those of their next reset."""
+    def _draw_next_goals(self, mask: Bool[np.ndarray, " row"]) -> None:
+        """Of rows that were just reset."""
         for row in np.flatnonzero(mask):
-            self._goal[row] = self._shared.next_goal[row]
             self._shared.next_goal[row] = self._draw_goal(int(row))
-            self._needs_reset[row] = False
 
     def _draw_goal(self, row: int) -> int:
         if self.goal_order == "sequential":
-            return (self._goal[row] + 1) % self.num_goals[row]
+            return (self._shared.goal[row] + 1) % self.num_goals[row]
         return int(self._generators[row].integers(self.num_goals[row]))
 
     def _seed_goals(self, seed: int | Sequence[int]) -> None:
@@ -390,8 +401,9 @@ class MetaWorldVectorEnv(VectorEnv):
 
     def _check_ready(self, name: str) -> None:
         self._check_open()
-        if self._stepping:
+        if self._workers.command_sent == worker.STEP:
             raise AlreadyPendingCallError(f"call step_wait() before {name}()", "step")
+        self._workers.wait()  # for answers that an interrupt left behind
 
     def _check_open(self) -> None:
         if self.closed:

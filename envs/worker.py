@@ -1,27 +1,31 @@
 """A process that steps some rows of the vector environment and sleeps in between.
 
 Actions and results travel in shared memory, commands and replies through a pipe. When the parent
-ends, however it ends, the pipe closes and so does the worker.
+ends, however it ends, the pipe closes and the worker ends, too.
 """
 
 from __future__ import annotations
 
-import signal
-import sys
+import contextlib
+import os
+import socket
+import threading
+import time
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from envs.memory import INFO_KEYS, SharedArrays
 
 if TYPE_CHECKING:
     import metaworld
 
-RESET, STEP, RESTORE, CLOSE = b"r", b"s", b"o", b"c"
+RESET, STEP, RESTORE = b"r", b"s", b"o"
 DONE, FAILED = b"d", b"f"
+
+AWAKE = 1e-3
+"""Seconds."""
 
 
 class RowSpec(NamedTuple):
@@ -50,79 +54,136 @@ class Row:
         self.resets = SnapshotResets(self.env)
         space = self.env.sawyer_observation_space
         shared.low[spec.row], shared.high[spec.row] = space.low, space.high
+        self._observation, self._action = shared.observation[spec.row], shared.action[spec.row]
+        self._episode_actions = shared.episode_actions[spec.row]
 
     def reset(self) -> None:
         row, shared = self.spec.row, self.shared
         goal = int(shared.next_goal[row])
         shared.observation[row] = self.resets.reset(goal, self.spec.goals[goal])
+        shared.goal[row] = goal
         shared.elapsed[row] = 0
 
     def step(self) -> None:
         """Advances by one action; an episode that ends leaves its last observation in
         `final_observation` and starts the next one (SAME_STEP)."""
         row, shared = self.spec.row, self.shared
-        observation, reward, _, _, info = self.env.step(shared.action[row].copy())
-        shared.elapsed[row] = elapsed = shared.elapsed[row] + 1
+        action, elapsed = self._action.copy(), shared.elapsed[row] + 1
+        self._episode_actions[elapsed - 1] = action
+        observation, reward, _, _, info = self.env.step(action)
+        success = bool(info["success"])
+        terminated = self.spec.terminate_on_success and success
+        truncated = elapsed >= shared.horizon[row]
+        shared.elapsed[row] = elapsed
         shared.reward[row] = reward
-        shared.success[row] = success = bool(info["success"])
+        shared.success[row] = success
+        shared.terminated[row] = terminated
+        shared.truncated[row] = truncated
         if self.spec.all_infos:
             shared.info[row] = [info[key] for key in INFO_KEYS]
-        shared.terminated[row] = terminated = self.spec.terminate_on_success and success
-        shared.truncated[row] = truncated = elapsed >= shared.horizon[row]
         if terminated or truncated:
             shared.final_observation[row] = observation
             shared.horizon[row] = self.spec.max_episode_steps
             self.reset()
         else:
-            shared.observation[row] = observation
+            self._observation[:] = observation
 
-    def restore(self, actions: np.ndarray) -> None:
+    def restore(self) -> None:
         """Brings back the middle of an episode by repeating it: a reset and its actions so far.
 
         The state after a reset depends only on task and goal, so this is exact.
         """
+        elapsed = int(self.shared.elapsed[self.spec.row])
         self.reset()
-        for action in actions:
-            self.shared.observation[self.spec.row] = self.env.step(action.copy())[0]
-        self.shared.elapsed[self.spec.row] = len(actions)
+        for action in self._episode_actions[:elapsed].copy():
+            self._observation[:] = self.env.step(action)[0]
+        self.shared.elapsed[self.spec.row] = elapsed
 
 
-def run(pipe: Any, memory_fd: int) -> None:
-    """Serves commands until the pipe closes."""
-    doing = "starting"
+class Rows:
+    """The rows that one process steps.
+
+    Attributes:
+        doing: what is, or was last, under way, for reports of errors.
+    """
+
+    def __init__(self) -> None:
+        self.doing = "starting"
+        self._rows: list[Row] = []
+
+    def make(self, specs: Sequence[RowSpec], shared: SharedArrays) -> None:
+        """Makes the environments."""
+        self._shared = shared
+        for spec in specs:
+            self.doing = f"making {spec.name}"
+            self._rows.append(Row(spec, shared))
+
+    def obey(self, command: bytes) -> None:
+        """Carries a command out in the active rows."""
+        for row in self._rows:
+            if not self._shared.active[row.spec.row]:
+                continue
+            if command == STEP:
+                self.doing = f"stepping {row.spec.name}"
+                row.step()
+            elif command == RESET:
+                self.doing = f"resetting {row.spec.name}"
+                row.reset()
+            else:
+                self.doing = f"restoring {row.spec.name}"
+                row.restore()
+
+
+class Commands:
+    """The commands from the pipe, in turn.
+
+    A core that fell asleep takes a while to come back, a tenth of a whole step. So where commands
+    follow each other closely, a worker keeps its core awake for the next one, but lets whoever else
+    wants it run; where the learner computes in between, it sleeps at once.
+    """
+
+    def __init__(self, pipe: Connection):
+        self._pipe = pipe
+        self._socket = socket.socket(fileno=os.dup(pipe.fileno()))
+        self._stays_awake = False
+
+    def next(self) -> bytes:
+        began = time.perf_counter()
+        if self._stays_awake:
+            while not self._arrived() and time.perf_counter() - began < AWAKE:
+                os.sched_yield()
+        command = self._pipe.recv_bytes()
+        self._stays_awake = time.perf_counter() - began < AWAKE
+        return command
+
+    def _arrived(self) -> bool:
+        try:
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def run(pipe: Connection, memory_fd: int, parent: int) -> None:
+    """Serves commands until the pipe closes or the parent, a process id, has ended."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    rows = Rows()
     try:
         num_rows, specs = pipe.recv()
-        shared = SharedArrays(num_rows, memory_fd)
-        rows = []
-        for spec in specs:
-            doing = f"making {spec.name}"
-            rows.append(Row(spec, shared))
+        rows.make(specs, SharedArrays(num_rows, memory_fd))
         pipe.send_bytes(DONE)
-        while (command := pipe.recv_bytes()) != CLOSE:
-            episodes = pipe.recv() if command == RESTORE else None
-            for row in rows:
-                if not shared.active[row.spec.row]:
-                    continue
-                if command == STEP:
-                    doing = f"stepping {row.spec.name}"
-                    row.step()
-                elif command == RESET:
-                    doing = f"resetting {row.spec.name}"
-                    row.reset()
-                else:
-                    doing = f"restoring {row.spec.name}"
-                    row.restore(episodes[row.spec.row])
+        commands = Commands(pipe)
+        while True:
+            rows.obey(commands.next())
             pipe.send_bytes(DONE)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the parent is gone
     except Exception:
-        pipe.send_bytes(FAILED)
-        pipe.send((doing, traceback.format_exc()))
+        with contextlib.suppress(OSError):  # mostly the pipe's end: the parent is gone
+            pipe.send_bytes(FAILED)
+            pipe.send((rows.doing, traceback.format_exc()))
 
 
-def main() -> None:
-    """The process's entry point: descriptors of the pipe and of the shared memory as arguments."""
-    # Ctrl-C, and a cluster's SIGTERM, reach every process; only the parent decides what they mean.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    run(Connection(int(sys.argv[1])), int(sys.argv[2]))
+def _end_with(parent: int) -> None:
+    """For the case that a fork of the parent lives on and keeps the pipe open."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

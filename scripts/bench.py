@@ -1,19 +1,27 @@
 """Benchmarks: ratios measured in one run, side by side with the peers.
 
+python scripts/bench.py env [--mt50] [--json PATH] [--docs PATH]
+python scripts/bench.py env --costs
 python scripts/bench.py solver [--json PATH] [--docs PATH]
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
 
 from mtrl_fair.names import check_name
-from scripts.benchmarks import solver
+from scripts.benchmarks import env, solver
+from scripts.benchmarks.measure import Report
 from scripts.command_line import check_output, fail, or_fail, parse
 
-BENCHMARKS = {"solver": (solver.SolverArguments, solver.run)}
+BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any, Console], Report]]] = {
+    "solver": (solver.SolverArguments, solver.run),
+    "env": (env.EnvArguments, env.run),
+}
 
 
 def main(words: list[str]) -> None:

@@ -17,19 +17,29 @@ def build_task_set(config: TrainConfig) -> TaskSet:
 
 
 def build_envs(
-    config: TrainConfig, task_set: TaskSet, *, evaluation: bool = False
+    config: TrainConfig, task_set: TaskSet, device: torch.device, *, evaluation: bool = False
 ) -> MetaWorldVectorEnv:
-    """Training environments, or evaluation ones, which take goals in turn and end at success."""
+    """Training environments, or evaluation ones, which take goals in turn and end at success.
+
+    The process of the learner steps a share of them, unless it updates meanwhile.
+    """
     return make_vec(
         task_set,
         config.seed,
         config.environment.reward_version,
         config.environment.num_workers,
         max_episode_steps=config.environment.max_episode_steps,
+        caller_steps=evaluation or not overlaps(config, device),
         stagger=config.environment.stagger and not evaluation,
         goal_order="sequential" if evaluation else "random",
         terminate_on_success=evaluation,
     )
+
+
+def overlaps(config: TrainConfig, device: torch.device) -> bool:
+    """Whether updates run while the environments step."""
+    overlap = config.environment.overlap
+    return overlap == "on" or (overlap == "auto" and device.type == "cuda")
 
 
 def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> MultiTaskSAC:

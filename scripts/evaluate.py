@@ -54,7 +54,7 @@ def main(words: list[str]) -> None:
     output = arguments.json or run.path / "evaluation.json"
     or_fail(lambda: check_output("--json", output))
 
-    envs = build_envs(config, build_task_set(config), evaluation=True)
+    envs = build_envs(config, build_task_set(config), device, evaluation=True)
     agent = build_agent(config, envs.num_envs, device)
     agent.load_state_dict(state["agent"])
     result = evaluate(

@@ -15,6 +15,7 @@ from envs import Evaluation, MetaWorldVectorEnv, evaluate
 from mtrl_fair import NonFiniteError
 from mtrl_fair.metrics import MetricLogger
 from mtrl_fair.runs import RunDirectory
+from scripts.build import overlaps
 
 LATEST, BEST, LAST_FINITE = "latest", "best", "last_finite"
 """Checkpoints: to resume from; the policy of the best evaluation; what a diverging run left."""
@@ -60,8 +61,7 @@ class TrainingLoop:
         self.run_directory = run
         self.reporter = reporter
 
-        overlap = config.environment.overlap
-        self.overlap = overlap == "on" or (overlap == "auto" and agent.device.type == "cuda")
+        self.overlap = overlaps(config, agent.device)
         self.observation: np.ndarray | None = None
         self.step = 0
         self.evaluated_step = 0

@@ -96,9 +96,9 @@ def train(
     try:
         with contextlib.ExitStack() as stack:
             task_set = build_task_set(config)
-            envs = stack.enter_context(contextlib.closing(build_envs(config, task_set)))
+            envs = stack.enter_context(contextlib.closing(build_envs(config, task_set, device)))
             evaluation_envs = stack.enter_context(
-                contextlib.closing(build_envs(config, task_set, evaluation=True))
+                contextlib.closing(build_envs(config, task_set, device, evaluation=True))
             )
             agent = build_agent(config, envs.num_envs, device)
             replay = build_replay(config, envs.num_envs, device)

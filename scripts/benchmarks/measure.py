@@ -8,16 +8,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 from mtrl_fair.runs import describe_machine
+
+Rows: TypeAlias = list[dict[str, Any]]
+"""Measurements, each by the names of its values."""
 
 
 @dataclass(frozen=True)
 class Report:
     """The outcome of a benchmark."""
 
-    rows: list[dict[str, Any]]
+    rows: Rows
     """One per measurement."""
     ratios: dict[str, float]
     """By the names that DESIGN and the documentation use; larger is better unless they say so."""
