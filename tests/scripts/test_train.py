@@ -26,7 +26,7 @@ FLAGS = [
     *("--tasks", *TASKS),
     *("--total-steps", "240", "--eval-every", "80", "--eval-episodes", "2"),
     *("--learning-starts", "50", "--log-every", "20"),
-    *("--environment.max-episode-steps", "60", "--environment.num-workers", "1"),
+    *("--environment.max-episode-steps", "60", "--environment.num-workers", "2"),
     *("--agent.actor.width", "32", "--agent.critic.width", "32"),
 ]
 
@@ -125,6 +125,17 @@ def test_resuming_gives_the_numbers_of_the_uninterrupted_run(finished, tmp_path)
     assert json.loads((path / "config.json").read_text())["total_steps"] == 240
     resumed = json.loads((path / "metadata.json").read_text())["resumed"]
     assert [entry["step"] for entry in resumed] == [160]
+
+
+def test_resuming_is_exact_with_overlap_and_staggered_starts(finished, tmp_path):
+    flags = [*FLAGS, "--environment.overlap", "on", "--environment.stagger", "True"]
+    whole, path = tmp_path / "whole", tmp_path / "run"
+    for folder, steps in ((whole, "160"), (path, "80")):
+        result = run("train", *flags, "--total-steps", steps, "--run-dir", str(folder))
+        assert result.returncode == 0, result.stderr
+    assert run("train", "--resume", str(path), "--total-steps", "160").returncode == 0
+    assert_same_run(path, whole)
+    assert metrics(whole)[:8] != metrics(finished)[:8]
 
 
 def wait_for(condition, process: subprocess.Popen) -> None:
