@@ -50,7 +50,7 @@ def make(request):
     return make
 
 
-class Interrupted(BaseException):  # noqa: N818
+class Interrupted(BaseException):
     """What a signal handler raises, as Python's own does for Ctrl-C."""
 
 
