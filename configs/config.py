@@ -28,12 +28,14 @@ class EnvironmentConfig:
     num_goals: int = NUM_GOALS
     """Goals per task, the first ones of the package's 50; training and evaluation share them."""
     num_workers: int | None = None
-    """Processes that step the tasks; none: one per usable core, at most one per task."""
+    """Processes that step the tasks, the learner's own included unless steps overlap updates; none:
+    one per usable core, at most one per task."""
     stagger: bool = False
     """Spread the ends of the first training episodes, so that not all tasks reset at once."""
     overlap: Literal["auto", "on", "off"] = "auto"
     """Step the environments while the agent updates: on, each update lacks the newest transition,
-    which it would otherwise have seen; auto: on with CUDA. On a CPU both want the same cores."""
+    which it would otherwise have seen; auto: on with CUDA. On a CPU both want the same cores. A
+    resumed run keeps what the run began with."""
 
     def __post_init__(self) -> None:
         for name, value, most in (

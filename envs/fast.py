@@ -8,6 +8,7 @@ access by name is looked up once, and numpy's and scipy's general functions are 
 from __future__ import annotations
 
 import sys
+import weakref
 from functools import cache
 from types import CellType, FunctionType
 from typing import Any
@@ -24,39 +25,54 @@ _LOW, _HIGH = np.array([-1], np.float32), np.array([1], np.float32)
 _DOWNWARD = np.array([1.0, 0.0, 1.0, 0.0])
 
 
-class CachedData(mujoco.MjData):
-    """`MjData` whose accessors by name are made once. They are views, so they stay valid."""
+class Accessors:
+    """What access by name gave, for as long as an environment lives."""
 
-    def __init__(self, model: mujoco.MjModel):
+    def __init__(self) -> None:
+        self.bodies: dict[str, Any] = {}
+        self.geoms: dict[str, Any] = {}
+        self.sites: dict[str, Any] = {}
+        self.joints: dict[str, Any] = {}
+
+
+class CachedData(mujoco.MjData):
+    """`MjData` whose accessors by name are made once. They are views, so they stay valid.
+
+    They hold the data, and the data is no Python object whose cycles could be found: so it must not
+    hold them, or neither would ever be freed.
+    """
+
+    def __init__(self, model: mujoco.MjModel, accessors: Accessors):
         super().__init__(model)
-        self._bodies: dict[str, Any] = {}
-        self._geoms: dict[str, Any] = {}
-        self._sites: dict[str, Any] = {}
-        self._joints: dict[str, Any] = {}
+        self._accessors = weakref.ref(accessors)
 
     def body(self, name: str) -> Any:
+        known = self._accessors().bodies  # type: ignore[union-attr]
         try:
-            return self._bodies[name]
+            return known[name]
         except KeyError:
-            return self._bodies.setdefault(name, super().body(name))
+            return known.setdefault(name, super().body(name))
 
     def geom(self, name: str) -> Any:
+        known = self._accessors().geoms  # type: ignore[union-attr]
         try:
-            return self._geoms[name]
+            return known[name]
         except KeyError:
-            return self._geoms.setdefault(name, super().geom(name))
+            return known.setdefault(name, super().geom(name))
 
     def site(self, name: str) -> Any:
+        known = self._accessors().sites  # type: ignore[union-attr]
         try:
-            return self._sites[name]
+            return known[name]
         except KeyError:
-            return self._sites.setdefault(name, super().site(name))
+            return known.setdefault(name, super().site(name))
 
     def joint(self, name: str) -> Any:
+        known = self._accessors().joints  # type: ignore[union-attr]
         try:
-            return self._joints[name]
+            return known[name]
         except KeyError:
-            return self._joints.setdefault(name, super().joint(name))
+            return known.setdefault(name, super().joint(name))
 
 
 @cache
@@ -104,7 +120,8 @@ class _FastSawyer(SawyerXYZEnv):
 
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, CachedData]:
         model, _ = super()._initialize_simulation()
-        self.model, self.data = model, CachedData(model)
+        self._accessors = Accessors()
+        self.model, self.data = model, CachedData(model, self._accessors)
         data = self.data
         self._positions: dict[str, np.ndarray] = {}
         self._right_claw = self.get_body_com("rightclaw")

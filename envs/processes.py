@@ -15,6 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from envs import worker
 from envs.memory import SharedArrays
 
@@ -38,14 +40,15 @@ SINGLE_THREAD = dict.fromkeys(
 
 
 BOOTSTRAP = """
-import signal, sys, traceback
+import sys
+sys.path[:] = {path!r}  # first, or files where the user works would be imported
+import signal, traceback
 from multiprocessing.connection import Connection
 # Ctrl-C, and a cluster's SIGTERM, reach every process; only the parent decides what they mean.
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 pipe_fd, memory_fd, parent = map(int, sys.argv[1:])
 pipe = Connection(pipe_fd)
-sys.path[:] = {path!r}
 try:
     from envs.worker import run
 except Exception:
@@ -58,7 +61,7 @@ else:
 
 
 class WorkerError(RuntimeError):
-    """A worker process failed, ended or did not answer."""
+    """A worker process failed, ended or did not answer, or a row of the caller failed."""
 
 
 class WorkerPool:
@@ -124,7 +127,7 @@ class WorkerPool:
 
     def wait(self) -> None:
         """Steps this process's rows and waits until all workers have answered. An interrupt of the
-        waiting loses nothing: it may be called again.
+        waiting loses nothing: it may be called again. One while own rows step leaves them unknown.
 
         Raises:
             WorkerError: a worker failed, ended or took too long, or a row of this process failed.
@@ -169,7 +172,7 @@ class WorkerPool:
 
     def _start(self, index: int, memory: int) -> None:
         # The root comes first, or a folder named envs where the user works would be imported.
-        path = [str(Path(__file__).parents[1]), *sys.path]
+        path = [str(Path(__file__).parents[1]), *filter(lambda p: isinstance(p, str), sys.path)]
         code = BOOTSTRAP.format(path=path, failed=worker.FAILED)
         try:
             ours, theirs = socket.socketpair()
@@ -191,7 +194,8 @@ class WorkerPool:
     def _do_own(self, work: Callable[[], None]) -> None:
         self._failure = INTERRUPTED
         try:
-            work()
+            with np.errstate(all="warn"):  # as in a worker, whatever the caller has set
+                work()
         except Exception as error:
             who = f"this process, which steps {self._own_names},"
             what = f"{who} failed while {self._own_rows.doing}: {error!r}"

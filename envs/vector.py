@@ -63,7 +63,10 @@ def make_vec(
             per row.
         caller_steps: let this process be one of them: it steps its share in `step_wait`, without
             the time that processes take to wake each other. On few cores that is faster, unless
-            the caller computes between `step_async` and `step_wait`.
+            the caller computes between `step_async` and `step_wait`. These rows have no time limit,
+            a crash of MuJoCo in them ends the caller, an interrupt (KeyboardInterrupt) among them
+            makes the environment unusable, and they follow the caller's floating-point mode
+            (`torch.set_flush_denormal`).
         envs_per_task: rows per task, next to each other, each with goals in an order of its own.
         max_episode_steps: steps until truncation, at most 500.
         stagger: spread the ends of the first episodes evenly, so that not all rows end at once:
@@ -144,6 +147,7 @@ class MetaWorldVectorEnv(VectorEnv):
         self.task_names = task_set.names
         self.num_envs = num_rows = len(task_set.names)
         self.num_goals = np.array([len(goals) for goals in task_set.goals])
+        self.reward_version = reward_version
         self.goal_order = goal_order
         self.terminate_on_success = terminate_on_success
         self.max_episode_steps = max_episode_steps
@@ -197,8 +201,9 @@ class MetaWorldVectorEnv(VectorEnv):
         """Starts an episode in every row.
 
         Args:
-            seed: restarts the random order of goals, one for all rows or one for each. Without one,
-                the order goes on. A sequential order restarts at goal 0 in either case.
+            seed: restarts the random order of goals of all rows, one seed for all or one for each.
+                Without one, the order goes on. A sequential order restarts at goal 0 when all rows
+                are reset.
             options: {"reset_mask": [K] bool} resets those rows only.
         """
         self._check_ready("reset")
@@ -213,8 +218,8 @@ class MetaWorldVectorEnv(VectorEnv):
             shared.next_goal[:] = 0
         shared.horizon[mask] = self.max_episode_steps
         if mask.all() and self.stagger:
-            shares = np.arange(1, self.num_envs + 1) / self.num_envs
-            shared.horizon[:] = np.ceil(shares * self.max_episode_steps)
+            steps = np.arange(1, self.num_envs + 1) * self.max_episode_steps
+            shared.horizon[:] = -(-steps // self.num_envs)
         self.active[:] = mask
         self._workers.command(worker.RESET)
         self._workers.wait()
@@ -293,6 +298,7 @@ class MetaWorldVectorEnv(VectorEnv):
         self._check_ready("state_dict")
         shared = self._shared
         return {
+            "tasks": self._identity(),
             "generators": [generator.bit_generator.state for generator in self._generators],
             "goal": shared.goal.copy(),
             "next_goal": shared.next_goal.copy(),
@@ -310,13 +316,12 @@ class MetaWorldVectorEnv(VectorEnv):
         """Continues exactly where `state_dict` was taken; returns the current observation [K, 39].
 
         Raises:
-            ValueError: the state of another number of rows, or of longer episodes.
+            ValueError: the state of other tasks, goals or rewards, or of longer episodes.
         """
         self._check_ready("load_state_dict")
-        if len(state["generators"]) != self.num_envs:
+        if state["tasks"] != self._identity():
             raise ValueError(
-                f"the saved state has {len(state['generators'])} rows, this environment"
-                f" {self.num_envs}"
+                f"the saved state is of {state['tasks']}, this environment of {self._identity()}"
             )
         horizon = np.asarray(state["horizon"])
         if horizon.max() > self.max_episode_steps:
@@ -376,6 +381,13 @@ class MetaWorldVectorEnv(VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         self._workers.close()
+
+    def _identity(self) -> list[str]:
+        """What a state must have in common with the environment that loads it."""
+        return [
+            f"{name} ({self.reward_version}, {goals} goals)"
+            for name, goals in zip(self.task_names, self.num_goals, strict=True)
+        ]
 
     def _draw_next_goals(self, mask: Bool[np.ndarray, " row"]) -> None:
         """Of rows that were just reset."""

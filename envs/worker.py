@@ -25,7 +25,8 @@ RESET, STEP, RESTORE = b"r", b"s", b"o"
 DONE, FAILED = b"d", b"f"
 
 AWAKE = 1e-3
-"""Seconds."""
+"""Seconds for which a worker keeps its core awake: more than a caller with random actions or a
+small policy needs between two steps, far less than an update."""
 
 
 class RowSpec(NamedTuple):
@@ -137,9 +138,9 @@ class Rows:
 class Commands:
     """The commands from the pipe, in turn.
 
-    A core that fell asleep takes a while to come back, a tenth of a whole step. So where commands
-    follow each other closely, a worker keeps its core awake for the next one, but lets whoever else
-    wants it run; where the learner computes in between, it sleeps at once.
+    A core that fell asleep takes a while to come back. So where commands follow each other closely,
+    a worker keeps its core awake for the next one, but lets whoever else wants it run; where the
+    learner computes in between, it sleeps at once.
     """
 
     def __init__(self, pipe: Connection):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import torch
 
 from agents import MultiTaskSAC, ReplayBuffer
@@ -40,6 +43,13 @@ def overlaps(config: TrainConfig, device: torch.device) -> bool:
     """Whether updates run while the environments step."""
     overlap = config.environment.overlap
     return overlap == "on" or (overlap == "auto" and device.type == "cuda")
+
+
+def settle_overlap(config: TrainConfig, device: torch.device) -> TrainConfig:
+    """The configuration with what "auto" means on the device, so that a run that is resumed on
+    another one goes on as it was."""
+    overlap: Literal["on", "off"] = "on" if overlaps(config, device) else "off"
+    return replace(config, environment=replace(config.environment, overlap=overlap))
 
 
 def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> MultiTaskSAC:

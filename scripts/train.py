@@ -21,7 +21,13 @@ from configs import PRESETS, TrainConfig, from_dict, to_dict
 from envs import WorkerError
 from mtrl_fair import LossBoundError, NonFiniteError
 from mtrl_fair.runs import RunDirectory, RunError, flatten
-from scripts.build import build_agent, build_envs, build_replay, build_task_set
+from scripts.build import (
+    build_agent,
+    build_envs,
+    build_replay,
+    build_task_set,
+    settle_overlap,
+)
 from scripts.command_line import fail, or_fail, parse, python, resolve_device, split_preset
 from scripts.loop import LAST_FINITE, LATEST, RESUMABLE, TrainingLoop
 from scripts.report import make_reporter
@@ -60,6 +66,7 @@ def main(arguments: list[str]) -> None:
         run.rewind(state["step"])
     else:
         state = None
+        config = settle_overlap(config, device)
         stamp = time.strftime("%Y%m%d-%H%M%S")
         path = config.run_dir or f"runs/{preset or DEFAULT_PRESET}-seed{config.seed}-{stamp}"
         run = or_fail(lambda: RunDirectory.create(path, to_dict(config)))

@@ -187,7 +187,8 @@ def conditions(arguments: EnvArguments) -> str:
     workers = min(arguments.num_workers or usable_cores(), len(task_names(_alone(arguments.tasks))))
     packages = ", ".join(f"{name} {version(name)}" for name in ("metaworld", "mujoco", "gymnasium"))
     return (
-        f"{workers} worker process{'es' * (workers > 1)} on {usable_cores()} cores; medians of"
+        f"{workers} process{'es' * (workers > 1)}, this one included, on {usable_cores()} cores;"
+        " medians of"
         f" {arguments.rounds} turns of {arguments.steps} vector steps, {arguments.constructions} of"
         f" construction, {arguments.resets} of resets per task and {arguments.rounds} of"
         f" {arguments.updates} updates; {packages}."

@@ -32,7 +32,7 @@ class Physics:
 
     def __init__(self, task_set: TaskSet, num_workers: int):
         context = multiprocessing.get_context("spawn")
-        self._assigned = assign_rows(task_set.names, num_workers)
+        self._assigned = assign_rows(task_set.names, num_workers, caller_steps=True)
         self._pipes: list[Connection] = []
         self._processes: list[SpawnProcess] = []
         self._turns = 0

@@ -3,9 +3,11 @@
 MT10's tasks run in the ordinary suite, all fifty with `pytest -m long`.
 """
 
+import gc
 import pickle
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +217,18 @@ def test_what_the_package_refuses_is_refused(mt10):
         env.curr_path_length = 500
         with pytest.raises(ValueError, match="You must reset the env manually"):
             env.step(np.zeros(4, np.float32))
+
+
+def test_an_environment_that_is_let_go_is_freed(mt10):
+    """MuJoCo's memory, 20 MB each, included."""
+    fast = fast_class("push-v3")()
+    resets = SnapshotResets(fast)
+    resets.reset(0, mt10.goals[1][0])
+    fast.step(np.zeros(4, np.float32))
+    left = weakref.ref(fast), weakref.ref(fast.data)
+    del fast, resets
+    gc.collect()
+    assert [reference() for reference in left] == [None, None]
 
 
 def test_it_is_an_environment_of_the_package(mt10):

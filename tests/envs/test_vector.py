@@ -540,11 +540,11 @@ def test_two_environments_share_nothing(make, short, pair):
 
 def test_workers_import_what_the_parent_would(make, pair, tmp_path, monkeypatch):
     """Not what lies about in the current folder, nor another `envs` beside the user's script."""
-    for file in ("here/queue.py", "script/envs/__init__.py"):
-        (tmp_path / file).parent.mkdir(parents=True)
+    for file in ("here/random.py", "here/queue.py", "script/envs/__init__.py"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("raise RuntimeError('the wrong module')")
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(sys, "path", [str(tmp_path / "script"), *sys.path])
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "script"), Path("/tmp"), *sys.path])
     make(pair, num_workers=1).reset()
 
 
@@ -698,8 +698,14 @@ def test_state_from_before_the_first_reset(make, pair, short):
 
 
 def test_a_state_that_does_not_fit_is_refused(make, short, pair):
-    with pytest.raises(ValueError, match="has 1 rows, this environment 2"):
-        short.load_state_dict(make("reach-v3", num_workers=1).state_dict())
+    others = [
+        make("reach-v3", num_workers=1),
+        make(pair, reward_version="v1", num_workers=1),
+        make(pair.first_goals(2), num_workers=1),
+    ]
+    for other in others:
+        with pytest.raises(ValueError, match="the saved state is of .*reach-v3 .*this environment"):
+            short.load_state_dict(other.state_dict())
     longer = make(pair, num_workers=1)
     longer.reset()
     short.reset(seed=1)

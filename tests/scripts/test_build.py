@@ -11,7 +11,7 @@ from agents import Batch, NetworkConfig, SACConfig, Transition
 from configs import PRESETS, CombinerConfig, TrainConfig
 from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
 from mtrl_fair import COMBINERS, LossBoundError
-from scripts.build import build_agent, build_replay
+from scripts.build import build_agent, build_replay, overlaps, settle_overlap
 
 K = 2
 
@@ -108,3 +108,11 @@ def test_heads_are_weighted_on_request(weighted):
     expected = plain.update_critic(batch_of(0))["fairness/head_gradient_norm/{task}/critic"]
     weights = metrics["fairness/weight/{task}/critic"]
     torch.testing.assert_close(norms, weights * expected if weighted else expected)
+
+
+@pytest.mark.parametrize(("device", "settled"), [("cpu", "off"), ("cuda", "on")])
+def test_a_run_keeps_on_another_device_what_auto_meant(device, settled):
+    config = settle_overlap(TrainConfig(), torch.device(device))
+    assert config.environment.overlap == settled
+    for other in ("cpu", "cuda"):
+        assert overlaps(config, torch.device(other)) is (settled == "on")

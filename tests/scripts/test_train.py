@@ -135,7 +135,10 @@ def test_resuming_is_exact_with_overlap_and_staggered_starts(finished, tmp_path)
         assert result.returncode == 0, result.stderr
     assert run("train", "--resume", str(path), "--total-steps", "160").returncode == 0
     assert_same_run(path, whole)
-    assert metrics(whole)[:8] != metrics(finished)[:8]
+    saved = torch.load(whole / "checkpoints" / "latest.pt", weights_only=True)["envs"]
+    assert saved["elapsed"].tolist() == [10, 40]  # 160 steps: 30 and two of 60; 60 and one of 60
+    config = json.loads((finished / "config.json").read_text())
+    assert config["environment"]["overlap"] == ("on" if torch.cuda.is_available() else "off")
 
 
 def wait_for(condition, process: subprocess.Popen) -> None:
