@@ -399,9 +399,8 @@ def test_a_worker_that_raises_in_a_step_says_why(make, pair, data):
 
 def test_the_caller_that_raises_says_why_and_for_which_task(make, pair):
     options = {"num_workers": 2, "caller_steps": True, "max_episode_steps": 2}
-    with pytest.raises(
-        WorkerError, match="this process, which steps reach-v3, failed while making"
-    ):
+    message = "this process, which steps reach-v3, failed while making reach-v3: UnpicklingError"
+    with pytest.raises(WorkerError, match=message):
         make_vec(broken(pair, 1, 0, b"garbage"), **options)
     venv = make(broken(pair, 1, 1, b"garbage"), **options, goal_order="sequential")
     venv.reset()
@@ -621,14 +620,19 @@ def interrupted_where(condition, call) -> bool:
     return False
 
 
-@pytest.mark.parametrize("function", ["_send", "_receive"])
+@pytest.mark.parametrize("function", ["_send", "_receive", "obey"])
 def test_an_interrupt_that_leaves_something_unknown_is_reported(make, pair, function):
-    venv = make(pair, num_workers=2)
+    venv = make(pair, num_workers=2, caller_steps=True)
     venv.reset()
     assert interrupted_where(
         lambda frame: frame.f_code.co_name == function, lambda: venv.step(ZERO)
     )
     assert_says_so_again(venv, "an interrupt came between a command and its answer")
+
+
+def coordinates(frame) -> bool:
+    """Rather than steps an environment."""
+    return frame.f_code.co_filename.endswith(("envs/vector.py", "envs/processes.py"))
 
 
 @pytest.mark.long
@@ -648,7 +652,7 @@ def test_an_interrupt_at_any_line_is_harmless_or_reported(pair, name, caller_ste
         arguments = {"step": (ZERO,), "reset": (), "load_state_dict": (venv.state_dict(),)}[name]
         lines = count()
         if not interrupted_where(
-            lambda _: next(lines) == line,  # noqa: B023
+            lambda frame: coordinates(frame) and next(lines) == line,  # noqa: B023
             lambda: getattr(venv, name)(*arguments),  # noqa: B023
         ):
             break
