@@ -24,6 +24,22 @@ INFO_KEYS = (
 """What every Meta-World environment's info holds."""
 
 
+def results_layout(num_rows: int) -> np.dtype:
+    """What a step gives, as one record, so that all of it is copied at once."""
+    return np.dtype(
+        [
+            ("reward", np.float64, num_rows),
+            ("observation", np.float32, (num_rows, OBSERVATION_SIZE)),
+            ("terminated", np.bool_, num_rows),
+            ("truncated", np.bool_, num_rows),
+            ("ended", np.bool_, num_rows),  # one of the two
+            ("success", np.bool_, num_rows),
+            ("active", np.bool_, num_rows),
+        ],
+        align=True,
+    )
+
+
 class SharedArrays:
     """One row per environment in an anonymous memory file, which vanishes with its last process.
 
@@ -33,41 +49,41 @@ class SharedArrays:
     """
 
     def __init__(self, num_rows: int, descriptor: int):
-        layout: dict[str, tuple[type, tuple[int, ...]]] = {
-            "reward": (np.float64, ()),
-            "info": (np.float64, (len(INFO_KEYS),)),
-            "low": (np.float64, (OBSERVATION_SIZE,)),
-            "high": (np.float64, (OBSERVATION_SIZE,)),
-            "goal": (np.int64, ()),
-            "next_goal": (np.int64, ()),
-            "elapsed": (np.int64, ()),
-            "horizon": (np.int64, ()),
-            "observation": (np.float32, (OBSERVATION_SIZE,)),
-            "final_observation": (np.float32, (OBSERVATION_SIZE,)),
-            "action": (np.float32, (ACTION_SIZE,)),
-            "episode_actions": (np.float32, (MAX_EPISODE_STEPS, ACTION_SIZE)),
-            "active": (np.bool_, ()),
-            "terminated": (np.bool_, ()),
-            "truncated": (np.bool_, ()),
-            "success": (np.bool_, ()),
-        }
-        sizes = [
-            num_rows * int(np.prod(shape)) * np.dtype(dtype).itemsize
-            for dtype, shape in layout.values()
-        ]
-        if os.fstat(descriptor).st_size < sum(sizes):
-            os.ftruncate(descriptor, sum(sizes))
-        self._memory = mmap.mmap(descriptor, sum(sizes))
-        offset = 0
-        for (name, (dtype, shape)), size in zip(layout.items(), sizes, strict=True):
-            count = size // np.dtype(dtype).itemsize
-            array: np.ndarray = np.frombuffer(self._memory, dtype, count, offset).reshape(
-                num_rows, *shape
-            )
-            setattr(self, name, array)
-            offset += size
+        layout = np.dtype(
+            [
+                ("results", results_layout(num_rows)),
+                ("final_observation", np.float32, (num_rows, OBSERVATION_SIZE)),
+                ("info", np.float64, (num_rows, len(INFO_KEYS))),
+                ("low", np.float64, (num_rows, OBSERVATION_SIZE)),
+                ("high", np.float64, (num_rows, OBSERVATION_SIZE)),
+                ("goal", np.int64, num_rows),
+                ("next_goal", np.int64, num_rows),
+                ("elapsed", np.int64, num_rows),
+                ("horizon", np.int64, num_rows),
+                ("action", np.float32, (num_rows, ACTION_SIZE)),
+                ("episode_actions", np.float32, (num_rows, MAX_EPISODE_STEPS, ACTION_SIZE)),
+            ],
+            align=True,
+        )
+        if os.fstat(descriptor).st_size < layout.itemsize:
+            os.ftruncate(descriptor, layout.itemsize)
+        memory: np.ndarray = np.ndarray((), layout, mmap.mmap(descriptor, layout.itemsize))
+        for record in (memory, memory["results"]):
+            for name in record.dtype.names or ():
+                setattr(self, name, record[name])
 
+    results: np.ndarray
+    """A record of the arrays of `results_layout`."""
     reward: np.ndarray
+    observation: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    ended: np.ndarray
+    success: np.ndarray
+    active: np.ndarray
+    """Rows that the next command concerns."""
+    final_observation: np.ndarray
+    """The last observation of the row's last episode."""
     info: np.ndarray
     """The step's `INFO_KEYS`, where they were asked for."""
     low: np.ndarray
@@ -80,17 +96,9 @@ class SharedArrays:
     """Steps since the row's last reset."""
     horizon: np.ndarray
     """Steps at which the row's episode is truncated."""
-    observation: np.ndarray
-    final_observation: np.ndarray
-    """The last observation of the row's last episode."""
     action: np.ndarray
     episode_actions: np.ndarray
     """The episode's, of which `elapsed` have been taken."""
-    active: np.ndarray
-    """Rows that the next command concerns."""
-    terminated: np.ndarray
-    truncated: np.ndarray
-    success: np.ndarray
 
 
 def open_memory() -> int:

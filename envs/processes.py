@@ -38,11 +38,17 @@ SINGLE_THREAD = dict.fromkeys(
 )
 """What a worker's environment adds: its numpy must not compete with the learner's threads."""
 
+NUMPY_DEFAULTS: dict[str, Any] = {
+    "divide": "warn",
+    "over": "warn",
+    "under": "ignore",
+    "invalid": "warn",
+}
 
 BOOTSTRAP = """
 import sys
 sys.path[:] = {path!r}  # first, or files where the user works would be imported
-import signal, traceback
+import os, signal, traceback
 from multiprocessing.connection import Connection
 # Ctrl-C, and a cluster's SIGTERM, reach every process; only the parent decides what they mean.
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -52,7 +58,7 @@ pipe = Connection(pipe_fd)
 try:
     from envs.worker import run
 except Exception:
-    pipe.send_bytes({failed!r})
+    os.write(pipe_fd, {failed!r})
     pipe.send(("importing", traceback.format_exc()))
 else:
     run(pipe, memory_fd, parent)
@@ -194,7 +200,7 @@ class WorkerPool:
     def _do_own(self, work: Callable[[], None]) -> None:
         self._failure = INTERRUPTED
         try:
-            with np.errstate(all="warn"):  # as in a worker, whatever the caller has set
+            with np.errstate(**NUMPY_DEFAULTS):  # as in a worker, whatever the caller has set
                 work()
         except Exception as error:
             who = f"this process, which steps {self._own_names},"
@@ -214,15 +220,17 @@ class WorkerPool:
 
     def _receive(self, index: int) -> None:
         """Takes a worker's answer, and raises what it reports."""
-        pipe = self._pipes[index]
-        if pipe.recv_bytes() == worker.FAILED:
-            doing, trace = pipe.recv()
+        answer = self._sockets[index].recv(1)
+        if not answer:
+            raise EOFError
+        if answer == worker.FAILED:
+            doing, trace = self._pipes[index].recv()
             self._fail(f"{self._who(index)} failed while {doing}:\n{trace}")
 
     def _send(self, index: int, message: Any) -> None:
         try:
             if isinstance(message, bytes):
-                self._pipes[index].send_bytes(message)
+                self._sockets[index].send(message)
             else:
                 self._pipes[index].send(message)
         except BlockingIOError:

@@ -19,6 +19,7 @@ from envs.memory import (
     ACTION_SIZE,
     INFO_KEYS,
     MAX_EPISODE_STEPS,
+    OBSERVATION_SIZE,
     SharedArrays,
     open_memory,
 )
@@ -268,26 +269,32 @@ class MetaWorldVectorEnv(VectorEnv):
         self._check_open()
         if self._workers.command_sent != worker.STEP:
             raise NoAsyncCallError("call step_async() before step_wait()", "step")
-        self._workers.wait()
-        shared, idle = self._shared, ~self.active
-        if idle.any():
-            flags = (shared.success, shared.terminated, shared.truncated)
+        shared = self._shared
+        if not self.active.all():
+            flags = (shared.terminated, shared.truncated, shared.ended, shared.success)
             for array in (shared.reward, shared.info, *flags):
-                array[idle] = 0
-        ended = shared.terminated | shared.truncated
-        self._draw_next_goals(ended)
+                array[~self.active] = 0
+        self._workers.wait()
+        results = shared.results.copy()
+        ended = results["ended"]
         infos: dict[str, Any] = {}
         if self.all_infos:
             infos.update(zip(INFO_KEYS, shared.info.T.copy(), strict=True))
-        infos["success"] = shared.success.copy()
-        infos.update({f"_{key}": self.active.copy() for key in infos})
-        infos["final_obs"] = np.zeros_like(shared.observation)
-        infos["final_obs"][ended] = shared.final_observation[ended]
+            infos.update({f"_{key}": results["active"].copy() for key in INFO_KEYS})
+        infos["success"], infos["_success"] = results["success"], results["active"]
+        infos["final_obs"] = np.zeros((self.num_envs, OBSERVATION_SIZE), np.float32)
         infos["_final_obs"] = ended
-        arrays = (shared.observation, shared.reward, shared.terminated, shared.truncated)
-        observation, reward, terminated, truncated = (array.copy() for array in arrays)
+        if ended.any():
+            infos["final_obs"][ended] = shared.final_observation[ended]
+            self._draw_next_goals(ended)
         self._workers.command_sent = b""
-        return observation, reward, terminated, truncated, infos
+        return (
+            results["observation"],
+            results["reward"],
+            results["terminated"],
+            results["truncated"],
+            infos,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The complete state, in mid-episode too: goal orders, goals, and the episodes' actions.

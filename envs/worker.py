@@ -80,6 +80,7 @@ class Row:
         shared.success[row] = success
         shared.terminated[row] = terminated
         shared.truncated[row] = truncated
+        shared.ended[row] = terminated or truncated
         if self.spec.all_infos:
             shared.info[row] = [info[key] for key in INFO_KEYS]
         if terminated or truncated:
@@ -136,7 +137,7 @@ class Rows:
 
 
 class Commands:
-    """The commands from the pipe, in turn.
+    """The commands, in turn: a byte each, and so are the answers.
 
     A core that fell asleep takes a while to come back. So where commands follow each other closely,
     a worker keeps its core awake for the next one, but lets whoever else wants it run; where the
@@ -144,42 +145,40 @@ class Commands:
     """
 
     def __init__(self, pipe: Connection):
-        self._pipe = pipe
         self._socket = socket.socket(fileno=os.dup(pipe.fileno()))
         self._stays_awake = False
 
     def next(self) -> bytes:
+        """Waits for the next command; empty when there will be none."""
         began = time.perf_counter()
-        if self._stays_awake:
-            while not self._arrived() and time.perf_counter() - began < AWAKE:
+        while self._stays_awake:
+            try:
+                return self._socket.recv(1, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                self._stays_awake = time.perf_counter() - began < AWAKE
                 os.sched_yield()
-        command = self._pipe.recv_bytes()
+        command = self._socket.recv(1)
         self._stays_awake = time.perf_counter() - began < AWAKE
         return command
 
-    def _arrived(self) -> bool:
-        try:
-            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        return True
+    def answer(self, reply: bytes) -> None:
+        self._socket.send(reply)
 
 
 def run(pipe: Connection, memory_fd: int, parent: int) -> None:
     """Serves commands until the pipe closes or the parent, a process id, has ended."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    rows = Rows()
+    rows, commands = Rows(), Commands(pipe)
     try:
         num_rows, specs = pipe.recv()
         rows.make(specs, SharedArrays(num_rows, memory_fd))
-        pipe.send_bytes(DONE)
-        commands = Commands(pipe)
-        while True:
-            rows.obey(commands.next())
-            pipe.send_bytes(DONE)
+        commands.answer(DONE)
+        while command := commands.next():
+            rows.obey(command)
+            commands.answer(DONE)
     except Exception:
         with contextlib.suppress(OSError):  # mostly the pipe's end: the parent is gone
-            pipe.send_bytes(FAILED)
+            commands.answer(FAILED)
             pipe.send((rows.doing, traceback.format_exc()))
 
 

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 
 import metaworld
+import mujoco
 import numpy as np
 import pytest
 from gymnasium.error import NoAsyncCallError
@@ -690,6 +691,7 @@ def test_an_unstable_simulation_is_reported_as_the_package_does(tmp_path, monkey
             for step, action in enumerate(np.random.default_rng(0).uniform(-1, 1, (12, 4))):
                 if step in (3, 7, 9):
                     env.data.qvel[:] = {3: 1e9, 7: np.nan, 9: -1e9}[step]
+                    mujoco.mj_forward(env.model, env.data)  # as at the end of every step
                 steps.append(env.step(action.astype(np.float32)))
                 steps.append((env.data.time, env.data.warning.number.tolist()))
         results.append(steps)
