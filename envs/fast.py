@@ -141,6 +141,11 @@ def _is_apart(model: mujoco.MjModel, body: int) -> bool:
 class _FastSawyer(SawyerXYZEnv):
     """What all tasks share: each method does what the package's of that name does."""
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._scale = np.float32(self.action_scale)
+        self._bounds = self.mocap_low.tolist(), self.mocap_high.tolist()
+
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, CachedData]:
         model, _ = super()._initialize_simulation()
         self._accessors = Accessors()
@@ -156,7 +161,6 @@ class _FastSawyer(SawyerXYZEnv):
         self._pad_geoms = data.geom("leftpad_geom").id, data.geom("rightpad_geom").id
         self._control, self._mocap = data.ctrl, data.mocap_pos[0]
         self._mocap_quaternion = data.mocap_quat[0]
-        self._action_scale = np.array(self.action_scale, np.float32)
         self._mocap_body = self.get_body_com("mocap")
         self._mocap_is_apart = _is_apart(model, data.body("mocap").id)
         self._timestep = model.opt.timestep
@@ -175,18 +179,6 @@ class _FastSawyer(SawyerXYZEnv):
     @property
     def tcp_center(self) -> np.ndarray:
         return (self._right_finger + self._left_finger) / 2.0
-
-    def set_xyz_action(self, action: np.ndarray) -> None:
-        if action.dtype != np.float32:
-            return super().set_xyz_action(action)
-        position = self._mocap
-        x, y, z = action.tolist()
-        if not (-1 <= x <= 1 and -1 <= y <= 1 and -1 <= z <= 1):
-            action = np.minimum(np.maximum(action, _LOW), _HIGH)
-        position += action * self._action_scale
-        np.maximum(position, self.mocap_low, out=position)
-        np.minimum(position, self.mocap_high, out=position)
-        self._mocap_quaternion[:] = _DOWNWARD
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -211,14 +203,44 @@ class _FastSawyer(SawyerXYZEnv):
             self._control[:] = ctrl
             mj_step(self.model, self.data, n_frames)
 
-    def _simulate(self, ctrl: Any) -> None:
-        """A step's simulation, after `set_xyz_action`.
+    def advance(self, action: np.ndarray) -> None:
+        """The first half of a step: its simulation."""
+        over = self.curr_path_length >= self.max_path_length
+        if over or len(action) != 4 or not self._set_task_called:
+            super().step(action)  # to raise its errors
+        if isinstance(action, np.ndarray) and action.dtype == np.float32:
+            self._move(action)
+        else:
+            self.set_xyz_action(action[:3])
+            self._control[:] = action[-1], -action[-1]
+        self._simulate()
+        self.curr_path_length += 1
 
+    def _move(self, action: np.ndarray) -> None:
+        """`set_xyz_action` and the gripper's control, in numbers."""
+        x, y, z, effort = action.tolist()
+        if not (-1 <= x <= 1 and -1 <= y <= 1 and -1 <= z <= 1):
+            action = np.minimum(np.maximum(action, _LOW), _HIGH)
+        change_x, change_y, change_z, _ = (action * self._scale).tolist()
+        x, y, z = self._mocap.tolist()
+        x += change_x
+        y += change_y
+        z += change_z
+        (low_x, low_y, low_z), (high_x, high_y, high_z) = self._bounds
+        self._mocap[:] = (
+            low_x if x < low_x else high_x if x > high_x else x,
+            low_y if y < low_y else high_y if y > high_y else y,
+            low_z if z < low_z else high_z if z > high_z else z,
+        )
+        self._mocap_quaternion[:] = _DOWNWARD
+        self._control[:] = effort, -effort
+
+    def _simulate(self) -> None:
+        """
         Since the last step's `mj_forward` only the mocap body has moved, which nothing touches or
         hangs from: of what the first frame would compute, only the constraints are new.
         """
         model, data, before = self.model, self.data, self.data.time
-        self._control[:] = ctrl
         frames = self.frame_skip
         if self._is_current:
             mj_checkPos(model, data)
@@ -231,6 +253,7 @@ class _FastSawyer(SawyerXYZEnv):
                 mj_step2(model, data)
                 frames -= 1
         mj_step(model, data, frames)
+        # The package moves the target's sites here, which its mj_forward puts back.
         mj_forward(model, data)
         # A simulation that was reset has turned the mocap body.
         was_reset = data.time - before < (self.frame_skip - 0.5) * self._timestep
@@ -337,26 +360,20 @@ class _FastSawyer(SawyerXYZEnv):
         return observation
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
-        over = self.curr_path_length >= self.max_path_length
-        if over or len(action) != 4 or not self._set_task_called:
-            return super().step(action)  # to raise its errors
-        self.set_xyz_action(action[:3])
-        # The package then moves the target's sites, too, which its mj_forward puts back.
-        self._simulate((action[-1], -action[-1]))
-        self.curr_path_length += 1
+        self.advance(action)
+        observation, reward, info = self.observe(action)
+        truncated = self.curr_path_length == self.max_path_length
+        return observation.copy(), reward, False, truncated, info
+
+    def observe(self, action: np.ndarray) -> tuple[np.ndarray, Any, dict[str, Any]]:
+        """The second half of a step: observation [39], reward and infos. The environment keeps the
+        observation: it must not be changed."""
         observation = self._get_obs()
         space = self.sawyer_observation_space
         np.maximum(observation, space.low, out=observation)
         np.minimum(observation, space.high, out=observation)
         self._last_stable_obs = observation
-        reward, info = self.evaluate_state(observation, action)
-        return (
-            observation.copy(),
-            reward,
-            False,
-            self.curr_path_length == self.max_path_length,
-            info,
-        )
+        return observation, *self.evaluate_state(observation, action)
 
 
 for _name, _member in _rebound_members(SawyerXYZEnv).items():

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -65,13 +65,18 @@ class Row:
         shared.goal[row] = goal
         shared.elapsed[row] = 0
 
-    def step(self) -> None:
-        """Advances by one action; an episode that ends leaves its last observation in
-        `final_observation` and starts the next one (SAME_STEP)."""
+    def advance(self) -> None:
+        """The first half of a step: its simulation."""
+        self._taken = self._action.copy()
+        self.env.advance(self._taken)
+
+    def observe(self) -> None:
+        """The second half of a step: its results; an episode that ends leaves its last observation
+        in `final_observation` and starts the next one (SAME_STEP)."""
         row, shared = self.spec.row, self.shared
-        action, elapsed = self._action.copy(), shared.elapsed[row] + 1
-        self._episode_actions[elapsed - 1] = action
-        observation, reward, _, _, info = self.env.step(action)
+        elapsed = shared.elapsed[row] + 1
+        self._episode_actions[elapsed - 1] = self._taken
+        observation, reward, info = self.env.observe(self._taken)
         success = bool(info["success"])
         terminated = self.spec.terminate_on_success and success
         truncated = elapsed >= shared.horizon[row]
@@ -102,38 +107,41 @@ class Row:
         self.shared.elapsed[self.spec.row] = elapsed
 
 
-class Rows:
-    """The rows that one process steps.
+PHASES: dict[bytes, list[tuple[str, Callable[[Row], None]]]] = {
+    # Code and data of the simulation, and those of rewards, each stay in the core's caches.
+    STEP: [("stepping", Row.advance), ("stepping", Row.observe)],
+    RESET: [("resetting", Row.reset)],
+    RESTORE: [("restoring", Row.restore)],
+}
 
-    Attributes:
-        doing: what is, or was last, under way, for reports of errors.
-    """
+
+class Rows:
+    """The rows that one process steps."""
 
     def __init__(self) -> None:
-        self.doing = "starting"
+        self._doing = "starting", "up"
         self._rows: list[Row] = []
+
+    @property
+    def doing(self) -> str:
+        """What is, or was last, under way, for reports of errors."""
+        return " ".join(self._doing)
 
     def make(self, specs: Sequence[RowSpec], shared: SharedArrays) -> None:
         """Makes the environments."""
         self._shared = shared
         for spec in specs:
-            self.doing = f"making {spec.name}"
+            self._doing = "making", spec.name
             self._rows.append(Row(spec, shared))
 
     def obey(self, command: bytes) -> None:
         """Carries a command out in the active rows."""
-        for row in self._rows:
-            if not self._shared.active[row.spec.row]:
-                continue
-            if command == STEP:
-                self.doing = f"stepping {row.spec.name}"
-                row.step()
-            elif command == RESET:
-                self.doing = f"resetting {row.spec.name}"
-                row.reset()
-            else:
-                self.doing = f"restoring {row.spec.name}"
-                row.restore()
+        active = self._shared.active
+        rows = [row for row in self._rows if active[row.spec.row]]
+        for name, work in PHASES[command]:
+            for row in rows:
+                self._doing = name, row.spec.name
+                work(row)
 
 
 class Commands:
