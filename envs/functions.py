@@ -20,7 +20,8 @@ import numpy as np
 from metaworld.utils import reward_utils
 from scipy.spatial.transform import Rotation
 
-_float64 = np.float64
+_ndarray, _float64 = np.ndarray, np.float64
+_FLOAT64 = np.dtype(_float64)
 _sqrt = math.sqrt
 _scalars = (float, np.float64)
 _numbers = (int, float)
@@ -31,9 +32,9 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if type(x) is _float64 and ord is None:
         return _float64(_sqrt(x * x))
     if (
-        type(x) is np.ndarray
+        type(x) is _ndarray
         and x.ndim == 1
-        and x.dtype == _float64
+        and x.dtype is _FLOAT64
         and (ord is None or ord == 2)
         and axis is None
         and not keepdims

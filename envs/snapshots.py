@@ -50,10 +50,9 @@ class SnapshotResets:
         }
         self._pristine = {name: array.copy() for name, array in self._model.items()}
         self._changing: list[str] = []
-        self._live = [
-            (array.ctypes.data, array.ctypes.data + array.nbytes)
-            for array in (*_arrays(env.data).values(), *_arrays(env.model).values())
-        ]
+        live = [*_arrays(env.data).values(), *_arrays(env.model).values()]
+        self._starts = np.array([array.ctypes.data for array in live])
+        self._ends = self._starts + np.array([array.nbytes for array in live])
         self._assigned: set[str] = set()
         self._recorder = _recording_class(type(env), self._assigned)
 
@@ -86,7 +85,7 @@ class SnapshotResets:
         self._changing += [
             name
             for name, array in self._model.items()
-            if name not in self._changing and not np.array_equal(array, self._pristine[name])
+            if name not in self._changing and array.tobytes() != self._pristine[name].tobytes()
         ]
         values = vars(env)
         arrays = {name for name in assigned if self._is_own_array(values[name])}
@@ -115,7 +114,7 @@ class SnapshotResets:
         if not isinstance(value, np.ndarray):
             return False
         address = value.ctypes.data
-        return not any(start <= address < end for start, end in self._live)
+        return not ((self._starts <= address) & (address < self._ends)).any()
 
 
 def _arrays(owner: mujoco.MjModel | mujoco.MjData) -> dict[str, np.ndarray]:
