@@ -197,11 +197,17 @@ class _FastSawyer(SawyerXYZEnv):
         observation[18:36] = self._prev_obs
         return observation.astype(np.float64), info
 
+    def _reset_hand(self, steps: int = 50) -> None:
+        for _ in range(steps if self._simulates else 0):
+            self._mocap[:] = self.hand_init_pos
+            self._mocap_quaternion[:] = _DOWNWARD
+            self.do_simulation((-1.0, 1.0), self.frame_skip)
+        self.init_tcp = self.tcp_center
+
     def do_simulation(self, ctrl: Any, n_frames: int) -> None:
         # Without mj_rnePostConstraint: nothing reads the accelerations and forces it fills.
-        if self._simulates:
-            self._control[:] = ctrl
-            mj_step(self.model, self.data, n_frames)
+        self._control[:] = ctrl
+        mj_step(self.model, self.data, n_frames)
 
     def advance(self, action: np.ndarray) -> None:
         """The first half of a step: its simulation."""

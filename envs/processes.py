@@ -141,11 +141,12 @@ class WorkerPool:
         self.check()
         if command := self._own_command:
             self._do_own(lambda: self._own_rows.obey(command))
+        awake = worker.AWAKE if self._own_names else 0.0  # or workers may need this core
         while self._pending:
             index = self._pending[0]
             try:
                 # Only a look, so that an interrupt of this wait loses nothing.
-                self._sockets[index].recv(1, socket.MSG_PEEK)
+                worker.receive(self._sockets[index], awake, socket.MSG_PEEK)
                 self._failure = INTERRUPTED
                 self._receive(index)
             except BlockingIOError:

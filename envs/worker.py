@@ -25,8 +25,8 @@ RESET, STEP, RESTORE = b"r", b"s", b"o"
 DONE, FAILED = b"d", b"f"
 
 AWAKE = 1e-3
-"""Seconds for which a worker keeps its core awake: more than a caller with random actions or a
-small policy needs between two steps, far less than an update."""
+"""Seconds for which a process that waits for another one keeps its core awake: more than a caller
+with random actions or a small policy needs between two steps, far less than an update."""
 
 
 class RowSpec(NamedTuple):
@@ -144,29 +144,37 @@ class Rows:
                 work(row)
 
 
+def receive(connection: socket.socket, awake: float, flags: int = 0) -> bytes:
+    """Waits for a byte; empty when there will be none.
+
+    A core that fell asleep takes a while to come back. So this keeps it awake for some seconds, but
+    lets whoever else wants it run.
+    """
+    until = time.perf_counter() + awake
+    while time.perf_counter() < until:
+        try:
+            return connection.recv(1, socket.MSG_DONTWAIT | flags)
+        except BlockingIOError:
+            os.sched_yield()
+    return connection.recv(1, flags)
+
+
 class Commands:
     """The commands, in turn: a byte each, and so are the answers.
 
-    A core that fell asleep takes a while to come back. So where commands follow each other closely,
-    a worker keeps its core awake for the next one, but lets whoever else wants it run; where the
-    learner computes in between, it sleeps at once.
+    Where they follow each other closely, the worker stays awake for the next one; where the learner
+    computes in between, it sleeps at once.
     """
 
     def __init__(self, pipe: Connection):
         self._socket = socket.socket(fileno=os.dup(pipe.fileno()))
-        self._stays_awake = False
+        self._awake = 0.0
 
     def next(self) -> bytes:
         """Waits for the next command; empty when there will be none."""
         began = time.perf_counter()
-        while self._stays_awake:
-            try:
-                return self._socket.recv(1, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                self._stays_awake = time.perf_counter() - began < AWAKE
-                os.sched_yield()
-        command = self._socket.recv(1)
-        self._stays_awake = time.perf_counter() - began < AWAKE
+        command = receive(self._socket, self._awake)
+        self._awake = AWAKE if time.perf_counter() - began < AWAKE else 0.0
         return command
 
     def answer(self, reply: bytes) -> None:
