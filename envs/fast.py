@@ -138,7 +138,7 @@ def _is_apart(model: mujoco.MjModel, body: int) -> bool:
     )
 
 
-class _FastSawyer(SawyerXYZEnv):
+class FastSawyerEnv(SawyerXYZEnv):
     """What all tasks share: each method does what the package's of that name does."""
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -196,6 +196,15 @@ class _FastSawyer(SawyerXYZEnv):
         self._prev_obs = observation[:18].copy()
         observation[18:36] = self._prev_obs
         return observation.astype(np.float64), info
+
+    def draw_goal(self) -> np.ndarray:
+        """The goal that `reset` draws where goals are not frozen; the environment is of no use
+        afterwards."""
+        self._simulates = False
+        for _ in range(2):  # as `reset` does; the last one counts
+            self.reset_model()
+        assert self._last_rand_vec is not None
+        return self._last_rand_vec
 
     def _reset_hand(self, steps: int = 50) -> None:
         for _ in range(steps if self._simulates else 0):
@@ -383,16 +392,16 @@ class _FastSawyer(SawyerXYZEnv):
 
 
 for _name, _member in _rebound_members(SawyerXYZEnv).items():
-    if _name not in vars(_FastSawyer) and not _name.startswith("__"):
-        setattr(_FastSawyer, _name, _member)
+    if _name not in vars(FastSawyerEnv) and not _name.startswith("__"):
+        setattr(FastSawyerEnv, _name, _member)
 
 
 @cache
-def fast_class(task_name: str) -> type[SawyerXYZEnv]:
+def fast_class(task_name: str) -> type[FastSawyerEnv]:
     """The fast subclass of a task's environment class, such as "reach-v3"."""
     package_class = ALL_V3_ENVIRONMENTS[task_name]
     members = _rebound_members(package_class)
-    fast = type(package_class.__name__, (package_class, _FastSawyer), members)
+    fast = type(package_class.__name__, (package_class, FastSawyerEnv), members)
     # Rewards call their static parts through the name of the class.
     _fast_globals(package_class.__module__)[package_class.__name__] = fast
     return fast

@@ -1,8 +1,8 @@
-"""The goals of a benchmark, drawn by the package once per machine and then read from a file.
+"""The goals of a benchmark, drawn once per machine and then read from a file.
 
-Drawing resets each environment 50 times (half a second per task) to record what depends only on the
-package's version, the benchmark and the seed. The files are JSON and safe to delete at any time.
-Whoever changes the installed package's own source must delete them: its version does not tell.
+They depend only on the package's version, the benchmark and the seed. The files are JSON and safe
+to delete at any time. Whoever changes the installed package's own source must delete them: its
+version does not tell.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import pickle
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ _folders_warned_of: set[str] = set()
 
 
 def load_or_draw(
-    tasks: str, names: Sequence[str], seed: int, draw: Callable[[], metaworld.Benchmark]
+    tasks: str, names: Sequence[str], seed: int, draw: Callable[[], list[metaworld.Task]]
 ) -> list[metaworld.Task]:
-    """The training tasks of a benchmark: equal to `draw().train_tasks`, byte for byte.
+    """The training tasks of a benchmark: equal to those of `draw()`, byte for byte.
 
     A file that cannot be used is replaced, and a folder that cannot be written is done without:
     either costs a RuntimeWarning and the drawing, never the run. Numpy's global random state stays
@@ -45,22 +45,43 @@ def load_or_draw(
         tasks: the benchmark, "mt10", or the task of `metaworld.MT1`, "reach-v3".
         names: of its tasks, in the benchmark's order.
         seed: of the goals.
-        draw: makes the package's benchmark; called only where the file does not serve.
+        draw: called only where the file does not serve.
     """
     try:
         key = f"{tasks}-seed{int(seed)}-metaworld{version('metaworld')}-format{FORMAT}"
         path = cache_folder() / f"{key}.json"
     except (RuntimeError, PackageNotFoundError) as error:  # no home folder, or no version
         _warn_not_cached("any folder", error)
-        return draw().train_tasks
+        return draw()
     goals = _load(path, key, names)
     if goals is None:
-        goals = draw().train_tasks
+        goals = draw()
         try:
             _store(path, key, names, goals)
         except _UNUSABLE as error:
             _warn_not_cached(str(path.parent), error)
     return goals
+
+
+def draw_goals(names: Sequence[str], seed: int) -> list[metaworld.Task]:
+    """What the package's benchmarks draw: `metaworld.MT10(seed).train_tasks`, byte for byte.
+
+    The package resets each environment for each goal, half a second per task. What it draws does
+    not depend on what it simulates on the way.
+    """
+    from envs.fast import fast_class  # not in workers that read their goals
+
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        goals = []
+        for name in names:
+            env = fast_class(name)()
+            env._freeze_rand_vec = False
+            goals += _make_goals(name, [env.draw_goal() for _ in range(NUM_GOALS)])
+        return goals
+    finally:
+        np.random.set_state(state)
 
 
 def cache_folder() -> Path:
@@ -137,12 +158,18 @@ def _decode(encoded: bytes, key: str, names: Sequence[str]) -> list[metaworld.Ta
             raise ValueError(f"{name} has other goals than {NUM_GOALS} vectors of one length")
         if not np.isfinite(vectors).all():
             raise ValueError(f"{name} has goals that are not finite")
-        # As in `metaworld._make_tasks`; `_store` checks that nothing is missing.
-        kwargs = {"env_cls": ALL_V3_ENVIRONMENTS[name], "partially_observable": False}
-        goals += [
-            metaworld.Task(name, pickle.dumps({"rand_vec": vector, **kwargs})) for vector in vectors
-        ]
+        goals += _make_goals(name, vectors)
     return goals
+
+
+def _make_goals(
+    name: str, vectors: Iterable[Float[np.ndarray, " coordinate"]]
+) -> list[metaworld.Task]:
+    """As `metaworld._make_tasks` does."""
+    kwargs = {"env_cls": ALL_V3_ENVIRONMENTS[name], "partially_observable": False}
+    return [
+        metaworld.Task(name, pickle.dumps({"rand_vec": vector, **kwargs})) for vector in vectors
+    ]
 
 
 def _checksum(content: Any) -> str:
@@ -154,8 +181,9 @@ def _warn_not_cached(folder: str, error: Exception) -> None:
         return
     _folders_warned_of.add(folder)  # or a list of tasks would repeat it
     warnings.warn(
-        f"goals are not cached in {folder}, so every start draws them again, in half a second per"
-        f" task; MTRL_FAIR_CACHE can name another folder ({type(error).__name__}: {error})",
+        f"goals are not cached in {folder}, so every start draws them again, in some tenths of a"
+        " second per task; MTRL_FAIR_CACHE can name another folder"
+        f" ({type(error).__name__}: {error})",
         RuntimeWarning,
         stacklevel=4,
     )

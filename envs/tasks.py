@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import metaworld
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
-from envs.goals import load_or_draw
-from mtrl_fair.names import check_name
+from envs.goals import draw_goals, load_or_draw
 
-BENCHMARKS: dict[str, Callable[..., metaworld.Benchmark]] = {
-    "mt10": metaworld.MT10,
-    "mt25": metaworld.MT25,
-    "mt50": metaworld.MT50,
-}
+BENCHMARKS = ("mt10", "mt25", "mt50")
 
 
 class TaskSet(NamedTuple):
@@ -47,13 +42,11 @@ class TaskSet(NamedTuple):
             tasks = tasks[0]
         names = task_names(tasks)
         if isinstance(tasks, str) and tasks in BENCHMARKS:
-            drawn = load_or_draw(tasks, names, seed, partial(BENCHMARKS[tasks], seed=seed))
+            drawn = load_or_draw(tasks, names, seed, partial(draw_goals, names, seed))
             goals = [tuple(goal for goal in drawn if goal.env_name == name) for name in names]
         else:
             per_name = {
-                name: tuple(
-                    load_or_draw(name, (name,), seed, partial(metaworld.MT1, name, seed=seed))
-                )
+                name: tuple(load_or_draw(name, (name,), seed, partial(draw_goals, (name,), seed)))
                 for name in set(names)
             }
             goals = [per_name[name] for name in names]
@@ -89,6 +82,8 @@ def task_names(tasks: str | Sequence[str]) -> tuple[str, ...]:
     names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
     if not names:
         raise ValueError("no tasks: give mt10, mt25, mt50 or task names such as reach-v3")
+    from mtrl_fair.names import check_name  # brings torch, which workers start faster without
+
     listing = "mt10, mt25 or mt50 alone, or names of Meta-World's 50 v3 tasks such as reach-v3"
     for name in names:
         if name in BENCHMARKS:

@@ -16,9 +16,8 @@ import metaworld
 import numpy as np
 import pytest
 
-from envs import TaskSet, goals
-from envs.goals import cache_folder, load_or_draw
-from envs.tasks import BENCHMARKS
+from envs import TaskSet, goals, tasks
+from envs.goals import cache_folder, draw_goals, load_or_draw
 
 REACH = "reach-v3"
 ROOT = Path(__file__).parents[2]
@@ -42,7 +41,7 @@ def load(package):
     def load(seed: int = 0):
         def draw():
             load.draws += 1
-            return package
+            return package.train_tasks
 
         return load_or_draw(REACH, [REACH], seed, draw)
 
@@ -51,12 +50,11 @@ def load(package):
 
 
 def never(*args, **kwargs):
-    raise AssertionError("the package was called")
+    raise AssertionError("goals were drawn")
 
 
-def no_package(monkeypatch) -> None:
-    monkeypatch.setattr(metaworld, "MT1", never)
-    monkeypatch.setitem(BENCHMARKS, "mt10", never)
+def no_drawing(monkeypatch) -> None:
+    monkeypatch.setattr(tasks, "draw_goals", never)
 
 
 def only_file(folder: Path) -> Path:
@@ -80,8 +78,8 @@ def assert_equal(cached, drawn) -> None:
 def test_mt10_from_the_file_equals_the_package_s(monkeypatch):
     drawn = metaworld.MT10(seed=0)
     names = tuple(drawn.train_classes)
-    assert load_or_draw("mt10", names, 0, lambda: drawn) is drawn.train_tasks
-    no_package(monkeypatch)
+    assert load_or_draw("mt10", names, 0, lambda: drawn.train_tasks) is drawn.train_tasks
+    no_drawing(monkeypatch)
     task_set = TaskSet.make("mt10", 0)
     assert task_set.names == names
     assert_equal([goal for row in task_set.goals for goal in row], drawn.train_tasks)
@@ -90,13 +88,20 @@ def test_mt10_from_the_file_equals_the_package_s(monkeypatch):
 def test_named_tasks_are_drawn_once(monkeypatch):
     pair = (REACH, "drawer-close-v3")
     first = TaskSet.make(pair, 1)
-    no_package(monkeypatch)
+    no_drawing(monkeypatch)
     assert TaskSet.make(pair, 1) == TaskSet.make(list(pair), np.int64(1)) == first
     assert TaskSet.make(REACH, 1).goals == TaskSet.make([REACH], 1).goals == first.goals[:1]
     assert TaskSet.make((pair[1],) * 2, 1).goals == first.goals[1:] * 2
     monkeypatch.undo()
     for name, cached in zip(pair, first.goals, strict=True):
         assert_equal(cached, metaworld.MT1(name, seed=1).train_tasks)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 7])
+def test_all_fifty_are_drawn_as_the_package_draws_them(seed):
+    package = metaworld.MT50(seed=seed)
+    assert_equal(draw_goals(list(package.train_classes), seed), package.train_tasks)
 
 
 def test_every_float_returns_exactly(package):
@@ -110,8 +115,7 @@ def test_every_float_returns_exactly(package):
     drawn = [
         metaworld.Task(REACH, pickle.dumps({**content, "rand_vec": vector})) for vector in vectors
     ]
-    benchmark = type("Benchmark", (), {"train_tasks": drawn})
-    load_or_draw(REACH, [REACH], 0, lambda: benchmark)
+    load_or_draw(REACH, [REACH], 0, lambda: drawn)
     assert_equal(load_or_draw(REACH, [REACH], 0, never), drawn)
 
 
@@ -292,9 +296,8 @@ def test_tasks_that_hold_more_than_a_goal_are_not_cached(folder, package):
         goal._replace(data=pickle.dumps({**pickle.loads(goal.data), "obj_type": "block"}))
         for goal in package.train_tasks
     ]
-    benchmark = type("Benchmark", (), {"train_tasks": drawn})
     with pytest.warns(RuntimeWarning, match="hold more than goal vectors"):
-        assert load_or_draw(REACH, [REACH], 0, lambda: benchmark) == drawn
+        assert load_or_draw(REACH, [REACH], 0, lambda: drawn) == drawn
     assert not folder.exists()
 
 
@@ -333,7 +336,7 @@ def test_the_global_random_state_is_untouched(monkeypatch):
     before = repr(np.random.get_state(legacy=False))
     drawn = TaskSet.make(REACH, 2)
     assert repr(np.random.get_state(legacy=False)) == before
-    no_package(monkeypatch)
+    no_drawing(monkeypatch)
     assert TaskSet.make(REACH, 2) == drawn
     assert repr(np.random.get_state(legacy=False)) == before
 
@@ -353,7 +356,7 @@ def test_processes_at_once_all_get_the_goals(folder, tmp_path, load, package):
     code = f"""
 import hashlib, os, time
 from pathlib import Path
-from envs import TaskSet, goals
+from envs import TaskSet, goals, tasks
 started = Path({str(tmp_path)!r})
 (started / f"ready-{{os.getpid()}}").touch()
 while not (started / "go").exists():
@@ -380,13 +383,13 @@ print(hashlib.sha256(repr(drawn).encode()).hexdigest())
 
 def test_a_kill_while_writing_leaves_no_half_file(folder, load, package):
     code = f"""
-import os, signal, metaworld
+import os, signal
 from envs import goals
 def kill(descriptor):
     os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
     os.kill(os.getpid(), signal.SIGKILL)
 os.fsync = kill
-goals.load_or_draw({REACH!r}, [{REACH!r}], 0, lambda: metaworld.MT1({REACH!r}, seed=0))
+goals.load_or_draw({REACH!r}, [{REACH!r}], 0, lambda: goals.draw_goals([{REACH!r}], 0))
 """
     process = python(code)
     assert process.communicate(timeout=60) == ("", "")

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pickle
+import subprocess
 import sys
 import tempfile
 from itertools import product
@@ -713,3 +714,10 @@ def test_a_state_that_does_not_fit_is_refused(make, short, pair):
     with pytest.raises(ValueError, match="has episodes of 500 steps, this environment of 20"):
         short.load_state_dict(longer.state_dict())
     assert_same(short.state_dict(), before)
+
+
+def test_workers_do_without_torch():
+    """Its import takes longer than all else that a worker does before its first step."""
+    code = "import sys, envs.worker, envs.fast, envs.snapshots; sys.exit('torch' in sys.modules)"
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
