@@ -128,7 +128,7 @@ def _rebound_members(package_class: type) -> dict[str, Any]:
     }
 
 
-def _is_apart(model: mujoco.MjModel, body: int) -> bool:
+def is_apart(model: mujoco.MjModel, body: int) -> bool:
     """Whether all that a body's position changes at once is constraints."""
     geoms = model.geom_bodyid == body
     return (
@@ -162,7 +162,7 @@ class FastSawyerEnv(SawyerXYZEnv):
         self._control, self._mocap = data.ctrl, data.mocap_pos[0]
         self._mocap_quaternion = data.mocap_quat[0]
         self._mocap_body = self.get_body_com("mocap")
-        self._mocap_is_apart = _is_apart(model, data.body("mocap").id)
+        self._mocap_is_apart = is_apart(model, data.body("mocap").id)
         self._timestep = model.opt.timestep
         self._simulates, self._is_current = True, False
         return model, data

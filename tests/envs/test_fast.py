@@ -10,13 +10,14 @@ import sys
 import weakref
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import pytest
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3
 from metaworld.policies import ENV_POLICY_MAP
 
 from envs import TaskSet
-from envs.fast import fast_class
+from envs.fast import fast_class, is_apart
 from envs.memory import INFO_KEYS
 from envs.snapshots import SnapshotResets
 
@@ -85,6 +86,7 @@ def assert_equal_on(name: str, reward_version: str, goals, plan) -> bool:
         expected, _ = package.reset()
         assert (resets.reset(goal, goals[goal]) == expected).all()
         succeeded |= assert_equal_episode(package, fast, policy_class(name, episode))
+        assert fast._is_current  # or its shortcut was not tested
     return succeeded
 
 
@@ -161,6 +163,56 @@ def test_touching_is_the_package_s_for_every_geom(mt10):
         assert not env.touching_object(held)
 
 
+def test_a_step_uses_what_the_one_before_has_computed(mt10):
+    """But not the first one of an episode, whose reset moved things without computing them."""
+    _, fast = both("push-v3", mt10.goals[1][0])
+    resets = SnapshotResets(fast)
+    for _ in range(3):  # in full, then from a snapshot
+        resets.reset(0, mt10.goals[1][0])
+        assert not fast._is_current
+        fast.step(np.zeros(4, np.float32))
+        assert fast._is_current
+
+
+@pytest.mark.parametrize("name", MT10_V3)
+def test_a_step_that_computes_everything_again_is_the_same(mt10, name):
+    goal = mt10.goals[mt10.names.index(name)][0]
+    shortcut, whole = fast_class(name)(), fast_class(name)()
+    whole._mocap_is_apart = False
+    for env in (shortcut, whole):
+        env.set_task(goal)
+        env.reset()
+    assert_equal_steps(whole, shortcut, steps=30)
+    assert shortcut._is_current
+    assert not whole._is_current
+    for array in ("qpos", "qvel", "qacc_warmstart", "xpos", "site_xpos", "efc_force"):
+        assert np.array_equal(getattr(whole.data, array), getattr(shortcut.data, array)), array
+
+
+def test_a_mocap_body_that_something_touches_or_hangs_from_is_not_apart():
+    scene = """
+<mujoco>
+  <option integrator="{integrator}"/>
+  <worldbody>
+    <body name="mocap" mocap="true"><geom size="1" {contact}/></body>
+    <body><freejoint/><geom size="1"/>{child}</body>
+  </worldbody>
+</mujoco>"""
+    alone = {"integrator": "Euler", "contact": 'contype="0" conaffinity="0"', "child": ""}
+    for change, apart in (
+        ({}, True),
+        ({"contact": 'contype="1" conaffinity="0"'}, False),
+        ({"contact": 'contype="0" conaffinity="1"'}, False),
+        ({"integrator": "RK4"}, False),
+    ):
+        model = mujoco.MjModel.from_xml_string(scene.format(**alone | change))
+        assert is_apart(model, model.body("mocap").id) == apart
+    model = mujoco.MjModel.from_xml_string(
+        scene.format(**alone | {"child": '<body name="hanging"><geom size="1"/></body>'})
+    )
+    assert not is_apart(model, model.body_parentid[model.body("hanging").id])
+
+
 @pytest.mark.parametrize("beyond", [-7.0, 7.0])
 def test_observations_are_clipped_to_the_space(mt10, beyond):
     package, fast = both("push-v3", mt10.goals[1][0])
@@ -214,6 +266,10 @@ def test_what_the_package_refuses_is_refused(mt10):
         env.reset()
         with pytest.raises(AssertionError, match="Actions should be size 4, got 3"):
             env.step(np.zeros(3, np.float32))
+        with pytest.raises(ValueError, match="either high_density or medium_density"):
+            env._gripper_caging_reward(
+                np.zeros(4), np.zeros(3), 0, 0, 0, 0, high_density=True, medium_density=True
+            )
         env.curr_path_length = 500
         with pytest.raises(ValueError, match="You must reset the env manually"):
             env.step(np.zeros(4, np.float32))

@@ -13,7 +13,7 @@ MEGABYTE = 2**20
 
 
 def resident(venv) -> np.ndarray:
-    """Megabytes of the parent and of each worker."""
+    """Megabytes of the parent, which steps rows, and of each worker."""
     pids = [os.getpid(), *(process.pid for process in venv._workers.processes)]
     pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids]
     return np.array(pages) * os.sysconf("SC_PAGE_SIZE") / MEGABYTE
@@ -25,7 +25,14 @@ def test_memory_stays_flat_over_a_million_steps(mt10):
     each is reset to nineteen times more."""
     actions = np.random.default_rng(0).uniform(-1, 1, (1000, 10, 4)).astype(np.float32)
     with contextlib.closing(
-        make_vec(mt10, max_episode_steps=100, goal_order="sequential", all_infos=True)
+        make_vec(
+            mt10,
+            num_workers=2,
+            caller_steps=True,
+            max_episode_steps=100,
+            goal_order="sequential",
+            all_infos=True,
+        )
     ) as venv:
         venv.reset()
         history = []

@@ -19,7 +19,7 @@ from gymnasium.wrappers import vector as wrappers
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT50_V3
 from metaworld.policies import ENV_POLICY_MAP
 
-from envs import TaskSet, make_vec, tasks
+from envs import TaskSet, make_vec, processes, tasks
 from envs.memory import INFO_KEYS
 
 # The scripted experts warn that their actions exceed [-1, 1].
@@ -497,19 +497,19 @@ def play(venv, steps: int = 50):
 
 
 @pytest.mark.parametrize(
-    ("options", "processes"),
+    ("options", "num_processes"),
     [
         ({"num_workers": 1}, 1),
         ({"num_workers": 2, "caller_steps": True}, 1),
         ({"num_workers": 1, "caller_steps": True}, 0),
     ],
 )
-def test_who_steps_changes_nothing(make, short, pair, options, processes):
+def test_who_steps_changes_nothing(make, short, pair, options, num_processes):
     assert len(short._workers.processes) == 2
     expected = play(short)
     state = short.state_dict()
     other = make(pair, max_episode_steps=20, all_infos=True, **options)
-    assert len(other._workers.processes) == processes
+    assert len(other._workers.processes) == num_processes
     assert_same(play(other), expected)
     assert_same(other.state_dict(), state)
     assert (other.load_state_dict(state) == expected[-1][0]).all()
@@ -523,6 +523,18 @@ def test_workers_are_as_many_as_usable_cores_or_rows(make, pair):
     finally:
         os.sched_setaffinity(0, cores)
     assert len(make("reach-v3", num_workers=7)._workers.processes) == 1
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("max 100000", 8), ("200000 100000", 2), ("50000 100000", 1), ("900000 100000", 8), ("", 8)],
+)
+def test_a_container_s_quota_limits_the_usable_cores(tmp_path, monkeypatch, quota, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(processes, "QUOTA", tmp_path / "cpu.max")
+    assert processes.usable_cores() == 8
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert processes.usable_cores() == cores
 
 
 def test_two_environments_share_nothing(make, short, pair):
