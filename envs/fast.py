@@ -34,6 +34,7 @@ from envs.functions import namespaces
 
 norm = namespaces()[0]["np"].linalg.norm
 tolerance = namespaces()[0]["reward_utils"].tolerance
+_FLOAT32 = np.dtype(np.float32)
 _LOW, _HIGH = np.array([-1], np.float32), np.array([1], np.float32)
 _DOWNWARD = np.array([1.0, 0.0, 1.0, 0.0])
 
@@ -223,7 +224,7 @@ class FastSawyerEnv(SawyerXYZEnv):
         over = self.curr_path_length >= self.max_path_length
         if over or len(action) != 4 or not self._set_task_called:
             super().step(action)  # to raise its errors
-        if isinstance(action, np.ndarray) and action.dtype == np.float32:
+        if isinstance(action, np.ndarray) and action.dtype == _FLOAT32:
             self._move(action)
         else:
             self.set_xyz_action(action[:3])
@@ -349,8 +350,8 @@ class FastSawyerEnv(SawyerXYZEnv):
         position, quaternion = self._get_pos_objects(), self._get_quat_objects()
         observation = np.zeros(18)
         observation[:3] = self.get_endeff_pos()
-        opening = norm(self._right_claw - self._left_claw) / 0.1
-        observation[3] = min(max(opening, 0.0), 1.0)
+        opening = self._right_claw - self._left_claw
+        observation[3] = min(max(sqrt(opening.dot(opening)) / 0.1, 0.0), 1.0)
         sizes = len(position), len(quaternion)
         if sizes == (3, 4):
             observation[4:7] = position

@@ -29,10 +29,9 @@ _numbers = (int, float)
 
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """`numpy.linalg.norm`; fast for the 2-norm of a float64 vector or scalar."""
-    if type(x) is _float64 and ord is None:
-        return _float64(_sqrt(x * x))
+    kind = type(x)
     if (
-        type(x) is _ndarray
+        kind is _ndarray
         and x.ndim == 1
         and x.dtype is _FLOAT64
         and (ord is None or ord == 2)
@@ -40,6 +39,8 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         and not keepdims
     ):
         return _float64(_sqrt(x.dot(x)))
+    if kind is _float64 and ord is None:
+        return _float64(_sqrt(x * x))
     return np.linalg.norm(x, ord, axis, keepdims)
 
 

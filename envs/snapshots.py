@@ -49,6 +49,7 @@ class SnapshotResets:
             if not name.startswith(("mesh_", "tex_", "hfield_", "skin_", "flex_", "bvh_", "oct_"))
         }
         self._pristine = {name: array.copy() for name, array in self._model.items()}
+        self._pristine_bytes = {name: array.tobytes() for name, array in self._model.items()}
         self._changing: list[str] = []
         live = [*_arrays(env.data).values(), *_arrays(env.model).values()]
         self._starts = np.array([array.ctypes.data for array in live])
@@ -76,19 +77,19 @@ class SnapshotResets:
             observation, _ = env.reset()
         finally:
             object.__setattr__(env, "__class__", env_class)
+        values = vars(env)
+        own = {name for name, value in values.items() if self._is_own_array(value)}
         assigned = self._assigned | {  # or changed in place
             name
-            for name, value in vars(env).items()
-            if self._is_own_array(value)
-            if name not in before or not np.array_equal(value, before[name])
+            for name in own
+            if name not in before or not np.array_equal(values[name], before[name])
         }
         self._changing += [
             name
             for name, array in self._model.items()
-            if name not in self._changing and array.tobytes() != self._pristine[name].tobytes()
+            if name not in self._changing and array.tobytes() != self._pristine_bytes[name]
         ]
-        values = vars(env)
-        arrays = {name for name in assigned if self._is_own_array(values[name])}
+        arrays = assigned & own
         physics = np.empty(self._size)
         mujoco.mj_getState(env.model, env.data, physics, STATE)
         return Snapshot(
