@@ -67,13 +67,19 @@ class SharedArrays:
         )
         if os.fstat(descriptor).st_size < layout.itemsize:
             os.ftruncate(descriptor, layout.itemsize)
-        memory: np.ndarray = np.ndarray((), layout, mmap.mmap(descriptor, layout.itemsize))
+        mapped = mmap.mmap(descriptor, layout.itemsize)
+        memory: np.ndarray = np.ndarray((), layout, mapped)
+        self.results_bytes = memoryview(mapped)[: layout["results"].itemsize]
         for record in (memory, memory["results"]):
             for name in record.dtype.names or ():
                 setattr(self, name, record[name])
 
+    def new_results(self) -> tuple[bytearray, np.ndarray]:
+        """Memory for a copy of `results_bytes`, and the record of `results_layout` in it."""
+        memory = bytearray(len(self.results_bytes))
+        return memory, np.ndarray((), self.results.dtype, memory)
+
     results: np.ndarray
-    """A record of the arrays of `results_layout`."""
     reward: np.ndarray
     observation: np.ndarray
     terminated: np.ndarray

@@ -111,7 +111,10 @@ class WorkerPool:
                 self._start(index, memory)
             self._limit_waiting(START_TIMEOUT)
             for index, rows in enumerate(specs):
-                self._send(index, (len(shared.reward), rows))
+                try:
+                    self._pipes[index].send((len(shared.reward), rows))
+                except OSError as error:
+                    self._fail_sending(index, error)
             self._pending = list(range(len(specs)))
             self._do_own(lambda: self._own_rows.make(own_specs, shared))
             self.wait()
@@ -128,9 +131,12 @@ class WorkerPool:
         """
         self.check()
         self._failure = INTERRUPTED
-        for index in range(len(self._pipes)):
-            self._send(index, command)
-        self._pending = list(range(len(self._pipes)))
+        for index, ours in enumerate(self._sockets):
+            try:
+                ours.send(command)
+            except OSError as error:
+                self._fail_sending(index, error)
+        self._pending = list(range(len(self._sockets)))
         self.command_sent = self._own_command = command
         self._failure = ""
 
@@ -231,16 +237,10 @@ class WorkerPool:
             doing, trace = self._pipes[index].recv()
             self._fail(f"{self._who(index)} failed while {doing}:\n{trace}")
 
-    def _send(self, index: int, message: Any) -> None:
-        try:
-            if isinstance(message, bytes):
-                self._sockets[index].send(message)
-            else:
-                self._pipes[index].send(message)
-        except BlockingIOError:
+    def _fail_sending(self, index: int, error: OSError) -> None:
+        if isinstance(error, BlockingIOError):
             self._fail(f"{self._who(index)} has not listened for {self._limit:g} seconds")
-        except OSError:
-            self._fail_ended(index)
+        self._fail_ended(index)
 
     def _who(self, index: int) -> str:
         return f"worker {index} (process {self.processes[index].pid}; {self._names[index]})"

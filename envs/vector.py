@@ -155,6 +155,7 @@ class MetaWorldVectorEnv(VectorEnv):
         self.stagger = stagger
         self.all_infos = all_infos
         self._needs_reset = np.ones(num_rows, bool)
+        self._may_step = False
 
         specs = [
             worker.RowSpec(
@@ -213,7 +214,8 @@ class MetaWorldVectorEnv(VectorEnv):
             raise ValueError(f"reset_mask must be {self.num_envs} booleans, got {mask!r}")
         if seed is not None:
             self._seed_goals(seed)
-        self._needs_reset[mask] = True  # until it is done, or an interrupted one might go unseen
+        # Until it is done, or an interrupted one might go unseen.
+        self._set_needs_reset(np.where(mask, True, self._needs_reset))
         shared = self._shared
         if mask.all() and self.goal_order == "sequential":
             shared.next_goal[:] = 0
@@ -226,7 +228,7 @@ class MetaWorldVectorEnv(VectorEnv):
         self._workers.wait()
         self.active[:] = True
         self._draw_next_goals(mask)
-        self._needs_reset[mask] = False
+        self._set_needs_reset(np.where(mask, False, self._needs_reset))
         return shared.observation.copy(), {}
 
     def step(self, actions: Float[np.ndarray, "row act"]) -> Step:
@@ -246,7 +248,7 @@ class MetaWorldVectorEnv(VectorEnv):
             WorkerError: a worker failed; the environment must be closed then.
         """
         self._check_ready("step_async")
-        if self._needs_reset.any():
+        if not self._may_step:
             raise RuntimeError("call reset() before step()")
         actions = np.asarray(actions, dtype=np.float32)
         if actions.shape != self.action_space.shape:
@@ -274,27 +276,27 @@ class MetaWorldVectorEnv(VectorEnv):
             flags = (shared.terminated, shared.truncated, shared.ended, shared.success)
             for array in (shared.reward, shared.info, *flags):
                 array[~self.active] = 0
-        self._workers.wait()
-        results = shared.results.copy()
+        # What can be made before the workers are finished costs no time.
+        memory, results = shared.new_results()
+        names = ("observation", "reward", "terminated", "truncated")
+        observation, reward, terminated, truncated = (results[name] for name in names)
         ended = results["ended"]
-        infos: dict[str, Any] = {}
+        infos = {
+            "success": results["success"],
+            "_success": results["active"],
+            "final_obs": np.zeros((self.num_envs, OBSERVATION_SIZE), np.float32),
+            "_final_obs": ended,
+        }
+        self._workers.wait()
+        memory[:] = shared.results_bytes
         if self.all_infos:
-            infos.update(zip(INFO_KEYS, shared.info.T.copy(), strict=True))
-            infos.update({f"_{key}": results["active"].copy() for key in INFO_KEYS})
-        infos["success"], infos["_success"] = results["success"], results["active"]
-        infos["final_obs"] = np.zeros((self.num_envs, OBSERVATION_SIZE), np.float32)
-        infos["_final_obs"] = ended
+            columns = dict(zip(INFO_KEYS, shared.info.T.copy(), strict=True))
+            infos = columns | {f"_{key}": self.active.copy() for key in columns} | infos
         if ended.any():
             infos["final_obs"][ended] = shared.final_observation[ended]
             self._draw_next_goals(ended)
         self._workers.command_sent = b""
-        return (
-            results["observation"],
-            results["reward"],
-            results["terminated"],
-            results["truncated"],
-            infos,
-        )
+        return observation, reward, terminated, truncated, infos
 
     def state_dict(self) -> dict[str, Any]:
         """The complete state, in mid-episode too: goal orders, goals, and the episodes' actions.
@@ -338,7 +340,8 @@ class MetaWorldVectorEnv(VectorEnv):
             )
         needs_reset = np.asarray(state["needs_reset"])
         episodes = [np.asarray(actions) for actions in state["episode_actions"]]
-        self._needs_reset[:] = True  # until it is done, or an interrupted one might go unseen
+        # Until it is done, or an interrupted one might go unseen.
+        self._set_needs_reset(np.ones(self.num_envs, bool))
         for generator, saved in zip(self._generators, state["generators"], strict=True):
             generator.bit_generator.state = saved
         shared = self._shared
@@ -352,7 +355,7 @@ class MetaWorldVectorEnv(VectorEnv):
         self._workers.wait()
         self.active[:] = np.asarray(state["active"])
         shared.next_goal[:] = np.asarray(state["next_goal"])
-        self._needs_reset[:] = needs_reset
+        self._set_needs_reset(needs_reset)
         return shared.observation.copy()
 
     def render(self) -> NoReturn:
@@ -395,6 +398,11 @@ class MetaWorldVectorEnv(VectorEnv):
             f"{name} ({self.reward_version}, {goals} goals)"
             for name, goals in zip(self.task_names, self.num_goals, strict=True)
         ]
+
+    def _set_needs_reset(self, rows: Bool[np.ndarray, " row"]) -> None:
+        self._may_step = False
+        self._needs_reset = rows
+        self._may_step = not rows.any()
 
     def _draw_next_goals(self, mask: Bool[np.ndarray, " row"]) -> None:
         """Of rows that were just reset."""
