@@ -1,17 +1,15 @@
 """Meta-World's environments at the speed of their physics: subclasses that compute the same bits.
 
-Rewards, observations and resets are the package's own code. What changes is what that code calls:
-access by name is looked up once, and numpy's and scipy's general functions are those of
-`envs.functions`. Nothing of the package is modified.
+What tasks define, rewards above all, is the package's own code, calling `envs.functions` and
+`envs.accessors`. What they share is written anew here: step, reset, observation, contacts and the
+caging reward do the same floating-point operations in the same order, and leave out what no result
+depends on. Nothing of the package is modified.
 """
 
 from __future__ import annotations
 
-import sys
-import weakref
+import warnings
 from functools import cache
-from math import sqrt
-from types import CellType, FunctionType
 from typing import Any
 
 import mujoco
@@ -24,13 +22,14 @@ from mujoco import (
     mj_checkVel,
     mj_forward,
     mj_makeConstraint,
-    mj_projectConstraint,
     mj_referenceConstraint,
     mj_step,
     mj_step2,
 )
 
+from envs.accessors import Accessors, CachedData
 from envs.functions import namespaces
+from envs.rebinding import fast_globals, rebound_members
 
 norm = namespaces()[0]["np"].linalg.norm
 tolerance = namespaces()[0]["reward_utils"].tolerance
@@ -39,108 +38,48 @@ _LOW, _HIGH = np.array([-1], np.float32), np.array([1], np.float32)
 _DOWNWARD = np.array([1.0, 0.0, 1.0, 0.0])
 
 
-class Accessors:
-    """What access by name gave, for as long as an environment lives."""
-
-    def __init__(self) -> None:
-        self.bodies: dict[str, Any] = {}
-        self.geoms: dict[str, Any] = {}
-        self.sites: dict[str, Any] = {}
-        self.joints: dict[str, Any] = {}
-
-
-class CachedData(mujoco.MjData):
-    """`MjData` whose accessors by name are made once. They are views, so they stay valid.
-
-    They hold the data, and the data is no Python object whose cycles could be found: so it must not
-    hold them, or neither would ever be freed.
-    """
-
-    def __init__(self, model: mujoco.MjModel, accessors: Accessors):
-        super().__init__(model)
-        self._accessors = weakref.ref(accessors)
-
-    def body(self, name: str) -> Any:
-        known = self._accessors().bodies  # type: ignore[union-attr]
-        try:
-            return known[name]
-        except KeyError:
-            return known.setdefault(name, super().body(name))
-
-    def geom(self, name: str) -> Any:
-        known = self._accessors().geoms  # type: ignore[union-attr]
-        try:
-            return known[name]
-        except KeyError:
-            return known.setdefault(name, super().geom(name))
-
-    def site(self, name: str) -> Any:
-        known = self._accessors().sites  # type: ignore[union-attr]
-        try:
-            return known[name]
-        except KeyError:
-            return known.setdefault(name, super().site(name))
-
-    def joint(self, name: str) -> Any:
-        known = self._accessors().joints  # type: ignore[union-attr]
-        try:
-            return known[name]
-        except KeyError:
-            return known.setdefault(name, super().joint(name))
-
-
-@cache
-def _fast_globals(module: str) -> dict[str, Any]:
-    names = dict(vars(sys.modules[module]))
-    return names | {name: fast for name, fast in namespaces()[0].items() if name in names}
-
-
-def _rebound(attribute: Any) -> Any:
-    """The same code with the fast functions among its globals."""
-    if isinstance(attribute, property):
-        return property(*map(_rebound, (attribute.fget, attribute.fset, attribute.fdel)))
-    if isinstance(attribute, staticmethod):
-        return staticmethod(_rebound(attribute.__func__))
-    if not isinstance(attribute, FunctionType):
-        return attribute
-    closure = attribute.__closure__ and tuple(
-        # A decorated method's closure holds the method. `super()` needs its own cell unchanged.
-        CellType(_rebound(cell.cell_contents))
-        if isinstance(cell.cell_contents, FunctionType)
-        else cell
-        for cell in attribute.__closure__
-    )
-    function = FunctionType(
-        attribute.__code__,
-        _fast_globals(attribute.__module__),
-        attribute.__name__,
-        attribute.__defaults__,
-        closure,
-    )
-    function.__kwdefaults__ = attribute.__kwdefaults__
-    return function
-
-
-def _rebound_members(package_class: type) -> dict[str, Any]:
-    return {
-        name: _rebound(attribute)
-        for name, attribute in vars(package_class).items()
-        if isinstance(attribute, FunctionType | property | staticmethod)
-    }
+KNOWN_MUJOCO = "3.3.0"
+"""The version whose frames `_simulate` takes apart; others may compute them in another order."""
 
 
 def is_apart(model: mujoco.MjModel, body: int) -> bool:
-    """Whether all that a body's position changes at once is constraints."""
+    """Whether a frame after a body was moved has new constraints between bodies and nothing else
+    that is new, as far as KNOWN_MUJOCO computes it."""
     geoms = model.geom_bodyid == body
     return (
         not (model.geom_contype[geoms].any() or model.geom_conaffinity[geoms].any())
         and body not in model.body_parentid
+        and not (model.npair or model.ntendon or model.nsensor)
+        and mujoco.mjtObj.mjOBJ_SITE not in model.eq_objtype
+        and mujoco.mjtTrn.mjTRN_SITE not in model.actuator_trntype
         and model.opt.integrator != mujoco.mjtIntegrator.mjINT_RK4
+        # These also project constraints, find islands, or more.
+        and model.opt.solver != mujoco.mjtSolver.mjSOL_PGS
+        and not (model.opt.noslip_iterations or model.opt.enableflags)
     )
 
 
+@cache
+def knows_mujoco() -> bool:
+    """Whether the installed version is KNOWN_MUJOCO; warns once if not."""
+    if mujoco.__version__ == KNOWN_MUJOCO:
+        return True
+    warnings.warn(
+        f"steps take about a twentieth longer with mujoco {mujoco.__version__} than with"
+        f" {KNOWN_MUJOCO}: only of that version is it known how to shorten them without changing a"
+        " bit",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return False
+
+
 class FastSawyerEnv(SawyerXYZEnv):
-    """What all tasks share: each method does what the package's of that name does."""
+    """What all tasks share. A method that the package has, too, does what the package's does.
+
+    Whoever changes `data` between steps must call `mj_forward`, as the package's own methods do:
+    the next step builds on what it computes.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -163,7 +102,7 @@ class FastSawyerEnv(SawyerXYZEnv):
         self._control, self._mocap = data.ctrl, data.mocap_pos[0]
         self._mocap_quaternion = data.mocap_quat[0]
         self._mocap_body = self.get_body_com("mocap")
-        self._mocap_is_apart = is_apart(model, data.body("mocap").id)
+        self._mocap_is_apart = knows_mujoco() and is_apart(model, data.body("mocap").id)
         self._timestep = model.opt.timestep
         self._simulates, self._is_current = True, False
         return model, data
@@ -185,7 +124,7 @@ class FastSawyerEnv(SawyerXYZEnv):
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         self.curr_path_length = 0
-        self._is_current = False
+        self._is_current = False  # after a snapshot neither, as it holds what is assigned here
         # The package resets the model twice. In between it wipes the simulation, so what the first
         # time simulates has no effect.
         self._simulates = False
@@ -199,11 +138,13 @@ class FastSawyerEnv(SawyerXYZEnv):
         return observation.astype(np.float64), info
 
     def draw_goal(self) -> np.ndarray:
-        """The goal that `reset` draws where goals are not frozen; the environment is of no use
-        afterwards."""
+        """The goal that `reset` draws where goals are not frozen, without its simulation."""
         self._simulates = False
-        for _ in range(2):  # as `reset` does; the last one counts
-            self.reset_model()
+        try:
+            for _ in range(2):  # as `reset` does; the last one counts
+                self.reset_model()
+        finally:
+            self._simulates = True
         assert self._last_rand_vec is not None
         return self._last_rand_vec
 
@@ -264,7 +205,6 @@ class FastSawyerEnv(SawyerXYZEnv):
             if data.time == before:  # or these have reset an unstable simulation
                 self._mocap_body[:] = self._mocap
                 mj_makeConstraint(model, data)
-                mj_projectConstraint(model, data)
                 mj_referenceConstraint(model, data)
                 mj_step2(model, data)
                 frames -= 1
@@ -272,7 +212,7 @@ class FastSawyerEnv(SawyerXYZEnv):
         # The package moves the target's sites here, which its mj_forward puts back.
         mj_forward(model, data)
         # A simulation that was reset has turned the mocap body.
-        was_reset = data.time - before < (self.frame_skip - 0.5) * self._timestep
+        was_reset = not before or data.time - before < (self.frame_skip - 0.5) * self._timestep
         self._is_current = self._mocap_is_apart and not was_reset
 
     def touching_object(self, object_geom_id: int) -> bool:
@@ -326,9 +266,9 @@ class FastSawyerEnv(SawyerXYZEnv):
         caging = hamacher_product(
             hamacher_product(*cagings),
             tolerance(
-                sqrt(distance.dot(distance)),
+                norm(distance),
                 bounds=(0, xz_thresh),
-                margin=sqrt(start.dot(start)) - xz_thresh,
+                margin=norm(start) - xz_thresh,
                 sigmoid="long_tail",
             ),
         )
@@ -350,8 +290,8 @@ class FastSawyerEnv(SawyerXYZEnv):
         position, quaternion = self._get_pos_objects(), self._get_quat_objects()
         observation = np.zeros(18)
         observation[:3] = self.get_endeff_pos()
-        opening = self._right_claw - self._left_claw
-        observation[3] = min(max(sqrt(opening.dot(opening)) / 0.1, 0.0), 1.0)
+        opening = norm(self._right_claw - self._left_claw) / 0.1
+        observation[3] = min(max(opening, 0.0), 1.0)
         sizes = len(position), len(quaternion)
         if sizes == (3, 4):
             observation[4:7] = position
@@ -392,7 +332,7 @@ class FastSawyerEnv(SawyerXYZEnv):
         return observation, *self.evaluate_state(observation, action)
 
 
-for _name, _member in _rebound_members(SawyerXYZEnv).items():
+for _name, _member in rebound_members(SawyerXYZEnv).items():
     if _name not in vars(FastSawyerEnv) and not _name.startswith("__"):
         setattr(FastSawyerEnv, _name, _member)
 
@@ -401,8 +341,8 @@ for _name, _member in _rebound_members(SawyerXYZEnv).items():
 def fast_class(task_name: str) -> type[FastSawyerEnv]:
     """The fast subclass of a task's environment class, such as "reach-v3"."""
     package_class = ALL_V3_ENVIRONMENTS[task_name]
-    members = _rebound_members(package_class)
+    members = rebound_members(package_class)
     fast = type(package_class.__name__, (package_class, FastSawyerEnv), members)
     # Rewards call their static parts through the name of the class.
-    _fast_globals(package_class.__module__)[package_class.__name__] = fast
+    fast_globals(package_class.__module__)[package_class.__name__] = fast
     return fast

@@ -32,7 +32,6 @@ def results_layout(num_rows: int) -> np.dtype:
             ("observation", np.float32, (num_rows, OBSERVATION_SIZE)),
             ("terminated", np.bool_, num_rows),
             ("truncated", np.bool_, num_rows),
-            ("ended", np.bool_, num_rows),  # one of the two
             ("success", np.bool_, num_rows),
             ("active", np.bool_, num_rows),
         ],
@@ -69,7 +68,9 @@ class SharedArrays:
             os.ftruncate(descriptor, layout.itemsize)
         mapped = mmap.mmap(descriptor, layout.itemsize)
         memory: np.ndarray = np.ndarray((), layout, mapped)
-        self.results_bytes = memoryview(mapped)[: layout["results"].itemsize]
+        assert layout.fields is not None
+        start = layout.fields["results"][1]
+        self.results_bytes = memoryview(mapped)[start : start + layout["results"].itemsize]
         for record in (memory, memory["results"]):
             for name in record.dtype.names or ():
                 setattr(self, name, record[name])
@@ -80,11 +81,11 @@ class SharedArrays:
         return memory, np.ndarray((), self.results.dtype, memory)
 
     results: np.ndarray
+    """A record of the arrays of `results_layout`, which are also attributes of their own."""
     reward: np.ndarray
     observation: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
-    ended: np.ndarray
     success: np.ndarray
     active: np.ndarray
     """Rows that the next command concerns."""

@@ -10,10 +10,10 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -47,6 +47,7 @@ NUMPY_DEFAULTS: dict[str, Any] = {
     "under": "ignore",
     "invalid": "warn",
 }
+"""The floating-point mode that a worker starts with."""
 
 BOOTSTRAP = """
 import sys
@@ -150,7 +151,7 @@ class WorkerPool:
         self.check()
         if command := self._own_command:
             self._do_own(lambda: self._own_rows.obey(command))
-        awake = worker.AWAKE if self._own_names else 0.0  # or workers may need this core
+        awake = worker.AWAKE if self._own_names else 0.0  # with a share of its own, also a core
         while self._pending:
             index = self._pending[0]
             try:
@@ -164,6 +165,13 @@ class WorkerPool:
                 self._fail_ended(index)
             self._pending.pop(0)
             self._failure = ""
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """What is done here is done as a whole: an interrupt leaves the workers unusable."""
+        self._failure = INTERRUPTED
+        yield
+        self._failure = ""
 
     def check(self) -> None:
         """Raises the WorkerError of a worker that has failed before."""
@@ -237,7 +245,7 @@ class WorkerPool:
             doing, trace = self._pipes[index].recv()
             self._fail(f"{self._who(index)} failed while {doing}:\n{trace}")
 
-    def _fail_sending(self, index: int, error: OSError) -> None:
+    def _fail_sending(self, index: int, error: OSError) -> NoReturn:
         if isinstance(error, BlockingIOError):
             self._fail(f"{self._who(index)} has not listened for {self._limit:g} seconds")
         self._fail_ended(index)
@@ -245,7 +253,7 @@ class WorkerPool:
     def _who(self, index: int) -> str:
         return f"worker {index} (process {self.processes[index].pid}; {self._names[index]})"
 
-    def _fail_ended(self, index: int) -> None:
+    def _fail_ended(self, index: int) -> NoReturn:
         with contextlib.suppress(EOFError, OSError):  # perhaps it said why before it ended
             self._receive(index)
         try:
@@ -259,13 +267,13 @@ class WorkerPool:
                 how += " (by the system if memory ran out)"
         self._fail(f"{self._who(index)} {how}")
 
-    def _fail(self, what: str) -> None:
+    def _fail(self, what: str) -> NoReturn:
         self._failure = f"{what}\n{WAY_OUT}"
         raise WorkerError(self._failure)
 
 
 def usable_cores() -> int:
-    """The cores that this process may use: what a container's quota is worth, if that is less."""
+    """The cores that this process may use; a container's quota (cgroup version 2) limits them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         quota, period = map(int, QUOTA.read_text().split())

@@ -1,7 +1,7 @@
 """Resets from memory: what a full reset to a goal leaves behind, kept and put back.
 
-The package resets by simulating the hand's way to its start, twice. The outcome depends on the task
-and the goal alone, so the first reset to a goal is the package's own and later ones are copies.
+A reset simulates the hand's way to its start. The outcome depends on the task and the goal alone,
+so later resets to a goal are copies of what the first one left.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class SnapshotResets:
             for name, array in _arrays(env.model).items()
             if not name.startswith(("mesh_", "tex_", "hfield_", "skin_", "flex_", "bvh_", "oct_"))
         }
-        self._pristine = {name: array.copy() for name, array in self._model.items()}
-        self._pristine_bytes = {name: array.tobytes() for name, array in self._model.items()}
-        self._changing: list[str] = []
+        self._pristine = {name: array.tobytes() for name, array in self._model.items()}
+        self._changing: dict[str, np.ndarray] = {}
+        """What the arrays that a reset has changed were before."""
         live = [*_arrays(env.data).values(), *_arrays(env.model).values()]
         self._starts = np.array([array.ctypes.data for array in live])
         self._ends = self._starts + np.array([array.nbytes for array in live])
@@ -84,11 +84,10 @@ class SnapshotResets:
             for name in own
             if name not in before or not np.array_equal(values[name], before[name])
         }
-        self._changing += [
-            name
-            for name, array in self._model.items()
-            if name not in self._changing and array.tobytes() != self._pristine_bytes[name]
-        ]
+        for name, array in self._model.items():
+            pristine = self._pristine[name]
+            if name not in self._changing and array.tobytes() != pristine:
+                self._changing[name] = np.frombuffer(pristine, array.dtype).reshape(array.shape)
         arrays = assigned & own
         physics = np.empty(self._size)
         mujoco.mj_getState(env.model, env.data, physics, STATE)
@@ -103,8 +102,8 @@ class SnapshotResets:
     def _restore(self, snapshot: Snapshot) -> None:
         env = self._env
         mujoco.mj_setState(env.model, env.data, snapshot.physics, STATE)
-        for name in self._changing:
-            self._model[name][...] = snapshot.model.get(name, self._pristine[name])
+        for name, pristine in self._changing.items():
+            self._model[name][...] = snapshot.model.get(name, pristine)
         values = vars(env)
         values.update(snapshot.attributes)
         for name, array in snapshot.arrays.items():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn, get_args
 
 import gymnasium
+import metaworld
 import numpy as np
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -110,8 +112,6 @@ class MetaWorldVectorEnv(VectorEnv):
 
     Attributes:
         task_names: one per row.
-        active: [K] bool, the rows that `step` advances. The others stay as they are, with reward 0
-            and all flags false; `reset` makes all active again.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
@@ -136,15 +136,16 @@ class MetaWorldVectorEnv(VectorEnv):
             raise ValueError(f"reward_version is {reward_version!r}, expected 'v1' or 'v2'")
         if goal_order not in get_args(GoalOrder):
             raise ValueError(f"goal_order is {goal_order!r}, expected 'random' or 'sequential'")
-        if not 1 <= max_episode_steps <= MAX_EPISODE_STEPS:
+        if not 1 <= operator.index(max_episode_steps) <= MAX_EPISODE_STEPS:
             raise ValueError(
                 f"max_episode_steps is {max_episode_steps}, expected 1 to {MAX_EPISODE_STEPS}"
             )
-        if num_workers is not None and num_workers < 1:
+        if num_workers is not None and operator.index(num_workers) < 1:
             raise ValueError(f"num_workers is {num_workers}, expected at least 1")
         if not 1e-3 <= timeout <= 1e9:
-            raise ValueError(f"timeout is {timeout}, expected seconds, 0.001 or more")
+            raise ValueError(f"timeout is {timeout}, expected 0.001 to 1e9 seconds")
 
+        self._task_set = task_set
         self.task_names = task_set.names
         self.num_envs = num_rows = len(task_set.names)
         self.num_goals = np.array([len(goals) for goals in task_set.goals])
@@ -155,7 +156,6 @@ class MetaWorldVectorEnv(VectorEnv):
         self.stagger = stagger
         self.all_infos = all_infos
         self._needs_reset = np.ones(num_rows, bool)
-        self._may_step = False
 
         specs = [
             worker.RowSpec(
@@ -182,7 +182,6 @@ class MetaWorldVectorEnv(VectorEnv):
         finally:
             os.close(memory)
         self.closed = False
-        self.active = self._shared.active
         self.active[:] = True
         self._shared.horizon[:] = max_episode_steps
         self._seed_goals(seed)
@@ -193,6 +192,16 @@ class MetaWorldVectorEnv(VectorEnv):
         )
         self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (num_rows, ACTION_SIZE), np.float32)
+
+    @property
+    def active(self) -> Bool[np.ndarray, " row"]:
+        """The rows that `step` advances, to be changed in place or assigned. The others stay as
+        they are, with reward 0 and all flags false; `reset` makes all active again."""
+        return self._shared.active
+
+    @active.setter
+    def active(self, rows: Bool[np.ndarray, " row"]) -> None:
+        self._shared.active[:] = rows
 
     def reset(
         self,
@@ -214,8 +223,7 @@ class MetaWorldVectorEnv(VectorEnv):
             raise ValueError(f"reset_mask must be {self.num_envs} booleans, got {mask!r}")
         if seed is not None:
             self._seed_goals(seed)
-        # Until it is done, or an interrupted one might go unseen.
-        self._set_needs_reset(np.where(mask, True, self._needs_reset))
+        self._needs_reset[mask] = True  # until it is done, or an interrupted one might go unseen
         shared = self._shared
         if mask.all() and self.goal_order == "sequential":
             shared.next_goal[:] = 0
@@ -227,8 +235,9 @@ class MetaWorldVectorEnv(VectorEnv):
         self._workers.command(worker.RESET)
         self._workers.wait()
         self.active[:] = True
-        self._draw_next_goals(mask)
-        self._set_needs_reset(np.where(mask, False, self._needs_reset))
+        with self._workers.whole():
+            self._draw_next_goals(mask)
+            self._needs_reset[mask] = False
         return shared.observation.copy(), {}
 
     def step(self, actions: Float[np.ndarray, "row act"]) -> Step:
@@ -248,7 +257,7 @@ class MetaWorldVectorEnv(VectorEnv):
             WorkerError: a worker failed; the environment must be closed then.
         """
         self._check_ready("step_async")
-        if not self._may_step:
+        if self._needs_reset.any():
             raise RuntimeError("call reset() before step()")
         actions = np.asarray(actions, dtype=np.float32)
         if actions.shape != self.action_space.shape:
@@ -273,29 +282,31 @@ class MetaWorldVectorEnv(VectorEnv):
             raise NoAsyncCallError("call step_async() before step_wait()", "step")
         shared = self._shared
         if not self.active.all():
-            flags = (shared.terminated, shared.truncated, shared.ended, shared.success)
+            flags = (shared.terminated, shared.truncated, shared.success)
             for array in (shared.reward, shared.info, *flags):
                 array[~self.active] = 0
         # What can be made before the workers are finished costs no time.
         memory, results = shared.new_results()
         names = ("observation", "reward", "terminated", "truncated")
         observation, reward, terminated, truncated = (results[name] for name in names)
-        ended = results["ended"]
         infos = {
             "success": results["success"],
             "_success": results["active"],
             "final_obs": np.zeros((self.num_envs, OBSERVATION_SIZE), np.float32),
-            "_final_obs": ended,
         }
         self._workers.wait()
         memory[:] = shared.results_bytes
+        infos["_final_obs"] = ended = terminated | truncated
         if self.all_infos:
             columns = dict(zip(INFO_KEYS, shared.info.T.copy(), strict=True))
             infos = columns | {f"_{key}": self.active.copy() for key in columns} | infos
         if ended.any():
             infos["final_obs"][ended] = shared.final_observation[ended]
-            self._draw_next_goals(ended)
-        self._workers.command_sent = b""
+            with self._workers.whole():  # or an interrupt could have goals drawn twice
+                self._draw_next_goals(ended)
+                self._workers.command_sent = b""
+        else:
+            self._workers.command_sent = b""
         return observation, reward, terminated, truncated, infos
 
     def state_dict(self) -> dict[str, Any]:
@@ -325,23 +336,39 @@ class MetaWorldVectorEnv(VectorEnv):
         """Continues exactly where `state_dict` was taken; returns the current observation [K, 39].
 
         Raises:
-            ValueError: the state of other tasks, goals or rewards, or of longer episodes.
+            ValueError: the state of other tasks, goals or rewards, or of longer episodes, or none
+                that `state_dict` gives. Nothing was changed.
         """
         self._check_ready("load_state_dict")
         if state["tasks"] != self._identity():
             raise ValueError(
                 f"the saved state is of {state['tasks']}, this environment of {self._identity()}"
             )
-        horizon = np.asarray(state["horizon"])
+        rows = {
+            name: np.asarray(state[name])
+            for name in ("goal", "next_goal", "elapsed", "horizon", "needs_reset", "active")
+        }
+        if wrong := [name for name, values in rows.items() if values.shape != (self.num_envs,)]:
+            raise ValueError(
+                f"{', '.join(wrong)} of the saved state must have {self.num_envs} rows"
+            )
+        horizon, needs_reset = rows["horizon"], rows["needs_reset"]
         if horizon.max() > self.max_episode_steps:
             raise ValueError(
                 f"the saved state has episodes of {horizon.max()} steps, this environment of"
                 f" {self.max_episode_steps}"
             )
-        needs_reset = np.asarray(state["needs_reset"])
+        for name in ("goal", "next_goal"):
+            if not ((rows[name] >= 0) & (rows[name] < self.num_goals)).all():
+                raise ValueError(f"the saved state has no goals that exist: {name} {rows[name]}")
         episodes = [np.asarray(actions) for actions in state["episode_actions"]]
-        # Until it is done, or an interrupted one might go unseen.
-        self._set_needs_reset(np.ones(self.num_envs, bool))
+        for name, actions, elapsed in zip(self.task_names, episodes, rows["elapsed"], strict=True):
+            if actions.shape != (elapsed, ACTION_SIZE) or not np.isfinite(actions).all():
+                raise ValueError(
+                    f"the saved state's episode of {name} must be {elapsed} x {ACTION_SIZE} finite"
+                    f" actions, got {actions.shape}"
+                )
+        self._needs_reset[:] = True  # until it is done, or an interrupted one might go unseen
         for generator, saved in zip(self._generators, state["generators"], strict=True):
             generator.bit_generator.state = saved
         shared = self._shared
@@ -350,12 +377,12 @@ class MetaWorldVectorEnv(VectorEnv):
             shared.elapsed[row] = len(actions)
         self.active[:] = ~needs_reset
         shared.horizon[:] = horizon
-        shared.goal[:] = shared.next_goal[:] = np.asarray(state["goal"])
+        shared.goal[:] = shared.next_goal[:] = rows["goal"]
         self._workers.command(worker.RESTORE)
         self._workers.wait()
-        self.active[:] = np.asarray(state["active"])
-        shared.next_goal[:] = np.asarray(state["next_goal"])
-        self._set_needs_reset(needs_reset)
+        self.active[:] = rows["active"]
+        shared.next_goal[:] = rows["next_goal"]
+        self._needs_reset[:] = needs_reset
         return shared.observation.copy()
 
     def render(self) -> NoReturn:
@@ -395,14 +422,9 @@ class MetaWorldVectorEnv(VectorEnv):
     def _identity(self) -> list[str]:
         """What a state must have in common with the environment that loads it."""
         return [
-            f"{name} ({self.reward_version}, {goals} goals)"
-            for name, goals in zip(self.task_names, self.num_goals, strict=True)
+            f"{name} ({self.reward_version}, {len(goals)} goals, {_checksum(goals)})"
+            for name, goals in zip(*self._task_set, strict=True)
         ]
-
-    def _set_needs_reset(self, rows: Bool[np.ndarray, " row"]) -> None:
-        self._may_step = False
-        self._needs_reset = rows
-        self._may_step = not rows.any()
 
     def _draw_next_goals(self, mask: Bool[np.ndarray, " row"]) -> None:
         """Of rows that were just reset."""
@@ -429,10 +451,18 @@ class MetaWorldVectorEnv(VectorEnv):
     def _check_ready(self, name: str) -> None:
         self._check_open()
         if self._workers.command_sent == worker.STEP:
-            raise AlreadyPendingCallError(f"call step_wait() before {name}()", "step")
+            raise AlreadyPendingCallError(
+                f"a step is under way (an interrupted one, too): call step_wait() before {name}()",
+                "step",
+            )
         self._workers.wait()  # for answers that an interrupt left behind
 
     def _check_open(self) -> None:
         if self.closed:
             raise RuntimeError("this environment is closed: make a new one")
         self._workers.check()
+
+
+def _checksum(goals: Sequence[metaworld.Task]) -> str:
+    """Of a row's goals, so that a state is not continued with others."""
+    return hashlib.sha256(b"".join(goal.data for goal in goals)).hexdigest()[:8]

@@ -67,16 +67,15 @@ class Row:
 
     def advance(self) -> None:
         """The first half of a step: its simulation."""
-        self._taken = self._action.copy()
-        self.env.advance(self._taken)
+        self.env.advance(self._action)
 
     def observe(self) -> None:
         """The second half of a step: its results; an episode that ends leaves its last observation
         in `final_observation` and starts the next one (SAME_STEP)."""
         row, shared = self.spec.row, self.shared
         elapsed = shared.elapsed[row] + 1
-        self._episode_actions[elapsed - 1] = self._taken
-        observation, reward, info = self.env.observe(self._taken)
+        self._episode_actions[elapsed - 1] = self._action
+        observation, reward, info = self.env.observe(self._action)
         success = bool(info["success"])
         terminated = self.spec.terminate_on_success and success
         truncated = elapsed >= shared.horizon[row]
@@ -85,7 +84,6 @@ class Row:
         shared.success[row] = success
         shared.terminated[row] = terminated
         shared.truncated[row] = truncated
-        shared.ended[row] = terminated or truncated
         if self.spec.all_infos:
             shared.info[row] = [info[key] for key in INFO_KEYS]
         if terminated or truncated:
@@ -147,8 +145,8 @@ class Rows:
 def receive(connection: socket.socket, awake: float, flags: int = 0) -> bytes:
     """Waits for a byte; empty when there will be none.
 
-    A core that fell asleep takes a while to come back. So this keeps it awake for some seconds, but
-    lets whoever else wants it run.
+    A core that fell asleep takes a while to come back. So this keeps it awake for `awake` seconds,
+    but lets whoever else wants it run.
     """
     until = time.perf_counter() + awake
     while time.perf_counter() < until:

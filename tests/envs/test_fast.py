@@ -17,7 +17,7 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3
 from metaworld.policies import ENV_POLICY_MAP
 
 from envs import TaskSet
-from envs.fast import fast_class, is_apart
+from envs.fast import fast_class, is_apart, knows_mujoco
 from envs.memory import INFO_KEYS
 from envs.snapshots import SnapshotResets
 
@@ -174,9 +174,10 @@ def test_a_step_uses_what_the_one_before_has_computed(mt10):
         assert fast._is_current
 
 
-@pytest.mark.parametrize("name", MT10_V3)
+@pytest.mark.parametrize("name", [*MT10_V3, "box-close-v3", "stick-push-v3", "door-lock-v3"])
 def test_a_step_that_computes_everything_again_is_the_same(mt10, name):
-    goal = mt10.goals[mt10.names.index(name)][0]
+    goals = mt10 if name in MT10_V3 else TaskSet.make(name, seed=0)
+    goal = goals.goals[goals.names.index(name)][0]
     shortcut, whole = fast_class(name)(), fast_class(name)()
     whole._mocap_is_apart = False
     for env in (shortcut, whole):
@@ -192,25 +193,87 @@ def test_a_step_that_computes_everything_again_is_the_same(mt10, name):
 def test_a_mocap_body_that_something_touches_or_hangs_from_is_not_apart():
     scene = """
 <mujoco>
-  <option integrator="{integrator}"/>
+  <option {option}/>
   <worldbody>
-    <body name="mocap" mocap="true"><geom size="1" {contact}/></body>
-    <body><freejoint/><geom size="1"/>{child}</body>
+    <body name="mocap" mocap="true">
+      <geom name="target" size="1" {contact}/><site name="here"/>{child}
+    </body>
+    <body><freejoint/><geom name="thing" size="1"/><site name="there"/></body>
   </worldbody>
+  {more}
 </mujoco>"""
-    alone = {"integrator": "Euler", "contact": 'contype="0" conaffinity="0"', "child": ""}
+    alone = {"option": "", "contact": 'contype="0" conaffinity="0"', "child": "", "more": ""}
     for change, apart in (
         ({}, True),
         ({"contact": 'contype="1" conaffinity="0"'}, False),
         ({"contact": 'contype="0" conaffinity="1"'}, False),
-        ({"integrator": "RK4"}, False),
+        ({"child": '<body><geom size="1"/></body>'}, False),
+        ({"option": 'integrator="RK4"'}, False),
+        ({"option": 'solver="PGS"'}, False),
+        ({"option": 'noslip_iterations="1"'}, False),
+        ({"more": '<contact><pair geom1="target" geom2="thing"/></contact>'}, False),
+        ({"more": '<equality><weld site1="here" site2="there"/></equality>'}, False),
+        ({"more": '<actuator><general site="here"/></actuator>'}, False),
+        ({"more": '<sensor><framepos objtype="site" objname="here"/></sensor>'}, False),
     ):
         model = mujoco.MjModel.from_xml_string(scene.format(**alone | change))
         assert is_apart(model, model.body("mocap").id) == apart
-    model = mujoco.MjModel.from_xml_string(
-        scene.format(**alone | {"child": '<body name="hanging"><geom size="1"/></body>'})
+    model = mujoco.MjModel.from_xml_string(scene.format(**alone))
+    model.opt.enableflags = int(mujoco.mjtEnableBit.mjENBL_ISLAND)
+    assert not is_apart(model, model.body("mocap").id)
+
+
+@pytest.fixture
+def another_mujoco(monkeypatch):
+    knows_mujoco.cache_clear()
+    monkeypatch.setattr(mujoco, "__version__", "3.3.6")
+    yield
+    knows_mujoco.cache_clear()
+
+
+def test_another_mujoco_computes_every_frame_in_full(mt10, another_mujoco):
+    with pytest.warns(RuntimeWarning, match=r"longer with mujoco 3\.3\.6 than with 3\.3\.0"):
+        package, fast = both("push-v3", mt10.goals[1][0])
+    assert_equal_steps(package, fast)
+    assert not fast._is_current
+
+
+class Caging:
+    """Random arguments of the caging reward, of which some close the fingers on the object."""
+
+    def __init__(self, env, seed: int):
+        generator = np.random.default_rng(seed)
+        near = env.tcp_center + generator.normal(size=3) * 10.0 ** generator.uniform(-4, -0.5)
+        self.arguments = (
+            generator.uniform(-1.5, 1.5, 4).astype(generator.choice([np.float32, np.float64])),
+            near,
+            generator.uniform(0, 0.03),
+            generator.uniform(0.03, 0.1),
+            generator.uniform(0, 0.05),
+            generator.uniform(0, 0.02),
+        )
+        density = generator.choice(["", "high_density", "medium_density"])
+        self.options = {str(density): True} if density else {}
+        self.options |= {"desired_gripper_effort": generator.choice([0.3, 1.0])}
+
+
+def test_the_caging_reward_is_the_package_s(mt10):
+    package, fast = both(
+        "peg-insert-side-v3", mt10.goals[mt10.names.index("peg-insert-side-v3")][0]
     )
-    assert not is_apart(model, model.body_parentid[model.body("hanging").id])
+    caged = 0
+    for seed in range(600):
+        if seed % 20 == 0:
+            assert_equal_steps(package, fast)
+        caging = Caging(package, seed)
+        expected, result = (
+            env._gripper_caging_reward(*caging.arguments, **caging.options)
+            for env in (package, fast)
+        )
+        assert result == expected
+        assert type(result) is type(expected)
+        caged += expected > 0.97
+    assert caged > 5
 
 
 @pytest.mark.parametrize("beyond", [-7.0, 7.0])

@@ -621,12 +621,16 @@ def interrupted_where(condition, call) -> bool:
     return False
 
 
-@pytest.mark.parametrize("function", ["_send", "_receive", "obey"])
-def test_an_interrupt_that_leaves_something_unknown_is_reported(make, pair, function):
-    venv = make(pair, num_workers=2, caller_steps=True)
+@pytest.mark.parametrize(
+    ("function", "variable"),
+    [("command", "ours"), ("_receive", "index"), ("obey", "command"), ("_draw_goal", "row")],
+)
+def test_an_interrupt_that_leaves_something_unknown_is_reported(make, pair, function, variable):
+    venv = make(pair, num_workers=2, caller_steps=True, max_episode_steps=1)
     venv.reset()
     assert interrupted_where(
-        lambda frame: frame.f_code.co_name == function, lambda: venv.step(ZERO)
+        lambda frame: frame.f_code.co_name == function and variable in frame.f_locals,
+        lambda: venv.step(ZERO),
     )
     assert_says_so_again(venv, "an interrupt came between a command and its answer")
 
@@ -689,8 +693,11 @@ def test_an_unstable_simulation_is_reported_as_the_package_does(tmp_path, monkey
             else:
                 steps.append(resets.reset(0, goal))
             for step, action in enumerate(np.random.default_rng(0).uniform(-1, 1, (12, 4))):
+                if step == 5:
+                    env.data.qpos[0] = 1e11
                 if step in (3, 7, 9):
                     env.data.qvel[:] = {3: 1e9, 7: np.nan, 9: -1e9}[step]
+                if step in (3, 5, 7, 9):
                     mujoco.mj_forward(env.model, env.data)  # as at the end of every step
                 steps.append(env.step(action.astype(np.float32)))
                 steps.append((env.data.time, env.data.warning.number.tolist()))

@@ -16,7 +16,7 @@ import pytest
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers import vector as wrappers
-from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT50_V3
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT25_V3_ARGS_KWARGS, MT50_V3
 from metaworld.policies import ENV_POLICY_MAP
 
 from envs import TaskSet, make_vec, processes, tasks
@@ -637,6 +637,66 @@ def test_paused_rows_stay_as_they_are(short):
     short.active[:] = False
     short.reset()
     assert short.active.all()
+
+
+def test_a_row_that_ended_and_then_pauses_has_not_ended_again(short):
+    short.reset(seed=1)
+    for actions in random_actions(20):
+        infos = short.step(actions)[-1]
+    assert infos["_final_obs"].all()
+    state = short.state_dict()
+    short.active[0] = False
+    assert short.step(ZERO)[-1]["_final_obs"].tolist() == [False, False]
+    after = short.state_dict()
+    assert (after["next_goal"] == state["next_goal"]).all()
+    assert after["generators"] == state["generators"]
+
+
+def test_rows_are_paused_by_assignment_too(short):
+    short.reset(seed=1)
+    short.active = [False, True]
+    assert short.step(ZERO)[-1]["_success"].tolist() == [False, True]
+    short.active = np.ones(2, bool)
+    short.reset(seed=1)
+    assert short.step(ZERO)[-1]["_success"].all()
+
+
+def test_the_state_of_other_goals_is_refused(make, short):
+    other = make(PAIR, seed=4, max_episode_steps=20)
+    other.reset()
+    short.reset()
+    with pytest.raises(ValueError, match="the saved state is of .*reach-v3"):
+        short.load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"goal": np.array([0, 50])}, "no goals that exist: goal"),
+        ({"next_goal": np.array([-1, 0])}, "no goals that exist: next_goal"),
+        ({"horizon": np.array([20])}, "horizon of the saved state must have 2 rows"),
+        (
+            {"elapsed": np.array([4, 3])},
+            r"drawer-close-v3 must be 4 x 4 finite actions, got \(3, 4",
+        ),
+        (
+            {"episode_actions": [np.full((3, 4), np.nan)] * 2},
+            "drawer-close-v3 must be 3 x 4 finite",
+        ),
+    ],
+)
+def test_a_malformed_state_is_refused_and_changes_nothing(short, change, message):
+    short.reset(seed=1)
+    for actions in random_actions(3):
+        short.step(actions)
+    state = short.state_dict()
+    with pytest.raises(ValueError, match=message):
+        short.load_state_dict(state | change)
+    assert_same(short.state_dict(), state)
+
+
+def test_mt25_has_the_package_s_tasks_in_its_order():
+    assert tasks.task_names("mt25") == tuple(MT25_V3_ARGS_KWARGS)
 
 
 def test_staggered_episodes_end_in_turn_at_first(make, pair):
