@@ -425,6 +425,22 @@ def test_a_worker_that_raises_in_a_reset_says_why(make, pair):
         again.load_state_dict(state | {"tasks": again._identity()})
 
 
+class Exit:
+    """Whose unpickling ends the process."""
+
+    def __reduce__(self):
+        return os._exit, (7,)
+
+
+def test_a_worker_that_ends_in_a_command_is_reported(make, pair):
+    """It has taken the command, so that its end of the socket closes with nothing unread."""
+    venv = make(broken(pair, 0, 1, pickle.dumps(Exit())), num_workers=1)
+    message = "drawer-close-v3, reach-v3\\) ended with exit code 7"
+    with pytest.raises(WorkerError, match=message):
+        venv.reset(seed=1)
+    assert_says_so_again(venv, message)
+
+
 # A worker cannot start
 
 
