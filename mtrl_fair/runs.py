@@ -212,6 +212,7 @@ def _versions() -> dict[str, str]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    versions["torch"] = torch.__version__  # names the build, too, which a package index may not
     return versions
 
 
