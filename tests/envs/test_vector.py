@@ -21,6 +21,7 @@ from metaworld.policies import ENV_POLICY_MAP
 
 from envs import TaskSet, make_vec, processes, tasks
 from envs.memory import INFO_KEYS
+from envs.worker import Rows
 
 # The scripted experts warn that their actions exceed [-1, 1].
 pytestmark = pytest.mark.filterwarnings("ignore:Constant:UserWarning")
@@ -513,6 +514,19 @@ def test_who_steps_changes_nothing(make, short, pair, options, num_processes):
     assert_same(play(other), expected)
     assert_same(other.state_dict(), state)
     assert (other.load_state_dict(state) == expected[-1][0]).all()
+
+
+def test_the_caller_s_rows_compute_in_numpy_s_own_mode(make, pair, monkeypatch):
+    """Whatever the caller has set, and without the warnings of underflows that are none by
+    default."""
+    venv, modes = make(pair, num_workers=1, caller_steps=True), []
+    obey = Rows.obey
+    monkeypatch.setattr(Rows, "obey", lambda *args: modes.append(np.geterr()) or obey(*args))
+    with np.errstate(all="raise"):
+        venv.reset()
+        venv.step(ZERO)
+    default = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
+    assert modes == [default, default]
 
 
 def test_workers_are_as_many_as_usable_cores_or_rows(make, pair):
