@@ -391,6 +391,7 @@ class MetaWorldVectorEnv(VectorEnv):
         Raises:
             NotImplementedError: always.
         """
+        # A refusal, nothing to come: gymnasium's error for what an environment does not offer.
         raise NotImplementedError(
             "this environment does not render: repeat the actions in the package's own environment,"
             " gymnasium.make('Meta-World/MT1', env_name=..., render_mode='rgb_array'), which"
@@ -403,6 +404,7 @@ class MetaWorldVectorEnv(VectorEnv):
         Raises:
             NotImplementedError: always.
         """
+        # A refusal, too.
         raise NotImplementedError(
             f"{name!r} cannot be called on the workers' environments: use the attributes and"
             " methods of this one, and make_vec(..., all_infos=True) for what the package reports"
