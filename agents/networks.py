@@ -10,55 +10,75 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.config import ARCHITECTURES, NetworkConfig
-from mtrl_fair import shared_product
+from mtrl_fair import shared_linear, task_copies
 from mtrl_fair.names import check_name
 
 
 class Linear(nn.Module):
-    """x @ W + b with one W per entry of `leading`, shared by the dimensions before those.
+    """x @ W + b with one W per entry of `stack`: x [*stack, task, batch, in]."""
 
-    x [task, *leading, batch, in] or [*leading, batch, in] -> the same with `out` for `in`.
-    """
-
-    def __init__(self, leading: tuple[int, ...], in_size: int, out_size: int):
+    def __init__(self, stack: tuple[int, ...], in_size: int, out_size: int):
         super().__init__()
-        bound = 1.0 / math.sqrt(in_size)
-        self.weight = nn.Parameter(torch.empty(*leading, in_size, out_size).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(*leading, 1, out_size).uniform_(-bound, bound))
+        self.weight, self.bias = _uniform(stack, in_size, out_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        shared = x.ndim > self.weight.ndim
-        return (shared_product(x, self.weight) if shared else x @ self.weight) + self.bias
+        return shared_linear(x, self.weight, self.bias)
+
+
+class TaskLinear(nn.Module):
+    """x @ W + b with one W per task and entry of `stack`: x [*stack, task, batch, in]."""
+
+    def __init__(self, num_tasks: int, stack: tuple[int, ...], in_size: int, out_size: int):
+        super().__init__()
+        self.weight, self.bias = _uniform((num_tasks, *stack), in_size, out_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        stacked = x.ndim - 3
+        weight, bias = (part.to(x.dtype).movedim(0, stacked) for part in (self.weight, self.bias))
+        return x @ weight + bias
+
+
+def _uniform(
+    leading: tuple[int, ...], in_size: int, out_size: int
+) -> tuple[nn.Parameter, nn.Parameter]:
+    bound = 1.0 / math.sqrt(in_size)
+    weight = nn.Parameter(torch.empty(*leading, in_size, out_size).uniform_(-bound, bound))
+    bias = nn.Parameter(torch.empty(*leading, 1, out_size).uniform_(-bound, bound))
+    return weight, bias
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation with one gain and bias per entry of `leading`."""
+    """Layer normalisation with one gain and bias per entry of `stack`."""
 
-    def __init__(self, leading: tuple[int, ...], size: int):
+    def __init__(self, stack: tuple[int, ...], size: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(*leading, 1, size))
-        self.bias = nn.Parameter(torch.zeros(*leading, 1, size))
+        self.stacked = len(stack)
+        self.weight = nn.Parameter(torch.ones(*stack, 1, size))
+        self.bias = nn.Parameter(torch.zeros(*stack, 1, size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.layer_norm(x, x.shape[-1:]) * self.weight + self.bias
+        weight, bias = (
+            task_copies(part, self.stacked).to(x.dtype) for part in (self.weight, self.bias)
+        )
+        return torch.addcmul(bias, functional.layer_norm(x, x.shape[-1:]), weight)
 
 
 class Trunk(nn.Sequential):
     """Hidden layers: linear, optionally layer norm, ReLU."""
 
-    def __init__(self, leading: tuple[int, ...], in_size: int, config: NetworkConfig):
+    def __init__(self, stack: tuple[int, ...], in_size: int, config: NetworkConfig):
         layers: list[nn.Module] = []
         for _ in range(config.depth):
-            layers.append(Linear(leading, in_size, config.width))
+            layers.append(Linear(stack, in_size, config.width))
             if config.layer_norm:
-                layers.append(LayerNorm(leading, config.width))
-            layers.append(nn.ReLU())
+                layers.append(LayerNorm(stack, config.width))
+            layers.append(nn.ReLU(inplace=True))  # nothing else needs what it overwrites
             in_size = config.width
         super().__init__(*layers)
 
 
 class TaskNetwork(nn.Module):
-    """A perceptron for K tasks: [task, batch, in] -> [task, *stack, batch, out].
+    """A perceptron for K tasks: [task, batch, in] -> [*stack, task, batch, out].
 
     Architectures: "multi_head" (one-hot task id in the input, one output layer per task),
     "one_hot" (the same with one output layer for all), "task_encoded" (a learned task embedding,
@@ -92,15 +112,19 @@ class TaskNetwork(nn.Module):
             self.task_encoder = Linear((), task_embedding_size, task_embedding_size)
             in_size += task_embedding_size
         self.trunk = Trunk(stack, in_size, config)
-        heads = (num_tasks,) if architecture == "multi_head" else ()
-        self.head = Linear((*heads, *stack), config.width, out_size)
+        self.head: Linear | TaskLinear
+        if architecture == "multi_head":
+            self.head = TaskLinear(num_tasks, stack, config.width, out_size)
+        else:
+            self.head = Linear(stack, config.width, out_size)
 
-    def forward(self, features: Float[Tensor, "task batch in"]) -> Float[Tensor, "task ... out"]:
-        x = self._with_task(features)
-        for _ in self.stack:
-            x = x.unsqueeze(1)
-        x = x.expand(-1, *self.stack, -1, -1)
-        return self.head(self.trunk(x))
+    def forward(
+        self, features: Float[Tensor, "task batch in"], dtype: torch.dtype | None = None
+    ) -> Float[Tensor, "... task batch out"]:
+        """The output, in the features' dtype, computed in `dtype` if given."""
+        x = self._with_task(features).to(dtype or features.dtype)
+        x = x.expand(*self.stack, *x.shape)
+        return self.head(self.trunk(x)).to(features.dtype)
 
     def task_parameter_names(self) -> set[str]:
         """Names of the parameters [task, …] whose row k serves task k only."""

@@ -1,4 +1,4 @@
-"""One optimiser step from per-task losses through a combiner."""
+"""Optimiser steps from per-task losses through a combiner."""
 
 from __future__ import annotations
 
@@ -8,84 +8,132 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.flat_parameters import FlatParameters
 from agents.networks import TaskNetwork
-from mtrl_fair import Combiner, NonFiniteError, task_losses_and_gradients
+from mtrl_fair import Combiner, CombinerInfo, LossCombiner, NonFiniteError
+
+LossFunction = Callable[[dict[str, Tensor], Any], tuple[Tensor, dict[str, Tensor]]]
+"""(parameters, data) -> task losses [K] and metrics."""
 
 
-def combined_step(
-    network: TaskNetwork,
-    optimizer: torch.optim.Optimizer,
-    combiner: Combiner,
-    task_loss_fn: Callable[[dict[str, Tensor], Any], tuple[Tensor, dict[str, Tensor]]],
-    data: Any,
-    max_grad_norm: float | None,
-    label: str,
-) -> dict[str, Tensor]:
-    """Moves shared parameters along the combined direction and each head along its own gradient.
+class CombinedOptimizer:
+    """Adam along the combined direction for shared parameters and each head's own gradient.
+
+    A step whose losses or gradients are not finite changes nothing, nor does any later one until
+    `check` has reported it.
 
     Args:
-        task_loss_fn: (parameters, data) -> task losses [K] and metrics.
-        data: a tuple of tensors [K, B, …].
-        max_grad_norm: the clip of the direction and, separately, of each task's head.
         label: the name of the network in metric keys and errors.
-
-    Returns:
-        metrics: scalars [], or [K] under keys with the placeholder {task}.
-
-    Raises:
-        NonFiniteError: a task's loss or gradient is not finite; nothing has changed then.
+        network: its parameters become views of one vector.
+        max_grad_norm: the clip of the direction and, separately, of each task's head.
     """
-    parameters = dict(network.named_parameters())
-    own = {name: parameters.pop(name) for name in network.task_parameter_names()}
-    (losses, metrics), gradients = task_losses_and_gradients(
-        task_loss_fn, parameters, data, own, has_aux=True
-    )
-    for parameter in combiner.parameters():
-        parameter.grad = None  # combine adds to it
-    try:
-        direction, info = combiner.combine({name: gradients[name] for name in parameters}, losses)
-    except NonFiniteError as error:
-        raise NonFiniteError(f"{label} {error.what}", error.tasks) from error
-    head_weights = info.weights if combiner.weighted_heads else torch.ones_like(losses)
-    head_gradients = {
-        name: gradients[name] * _per_row(head_weights, gradients[name]) for name in own
-    }
-    head_norms = _norms_per_task(head_gradients, losses)
-    finite = (losses + info.gradient_norms + info.weights + head_norms).isfinite()
-    if not finite.all():  # synchronises: a bad step must not reach the parameters
-        raise NonFiniteError(f"{label} gradient", (~finite).nonzero().flatten().tolist())
 
-    shrink, shrink_heads = torch.ones_like(info.direction_norm), torch.ones_like(head_norms)
-    if max_grad_norm is not None:
-        shrink = (max_grad_norm / info.direction_norm.clamp(min=1e-12)).clamp(max=1)
-        shrink_heads = (max_grad_norm / head_norms.clamp(min=1e-12)).clamp(max=1)
-    for name, parameter in parameters.items():
-        parameter.grad = direction[name] * shrink
-    for name, parameter in own.items():
-        parameter.grad = head_gradients[name] * _per_row(shrink_heads, parameter)
-    optimizer.step()
-    if combiner.looks_again:
-        with torch.no_grad():
-            combiner.after_step(task_loss_fn({**parameters, **own}, data)[0])
+    def __init__(
+        self,
+        label: str,
+        network: TaskNetwork,
+        combiner: Combiner,
+        num_tasks: int,
+        learning_rate: float,
+        max_grad_norm: float | None,
+    ):
+        self.label = label
+        self.combiner = combiner
+        self.max_grad_norm = max_grad_norm
+        self.parameters = FlatParameters(network)
+        # A combiner may learn something itself, such as the log-variances of "uw".
+        self.adam = make_adam([self.parameters.vector, *combiner.parameters()], learning_rate)
+        # Each task's, and that of what was made of them.
+        self.failed = self.parameters.vector.new_zeros(num_tasks + 1, dtype=torch.bool)
 
-    pairs = max(len(losses) * (len(losses) - 1), 1)
-    return {
-        **metrics,
-        f"losses/{label}": losses.mean(),
-        f"losses/{label}/{{task}}": losses,
-        f"fairness/weight/{{task}}/{label}": info.weights,
-        f"fairness/gradient_norm/{{task}}/{label}": info.gradient_norms,
-        f"fairness/head_gradient_norm/{{task}}/{label}": head_norms,
-        f"fairness/direction_norm/{label}": info.direction_norm,
-        f"fairness/residual/{label}": info.residual,
-        f"fairness/mean_cosine/{label}": (info.cosines.triu(1).sum() * 2) / pairs,
-        f"fairness/min_cosine/{label}": info.cosines.min(),
-        f"fairness/conflicts/{label}": info.conflicts,
-    }
+    def step(
+        self, task_loss_fn: LossFunction, data: Any, jacobian: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Takes one step.
+
+        Args:
+            data: a tuple of tensors [K, B, …].
+            jacobian: [K, number of shared parameters], overwritten; methods of losses need none.
+
+        Returns:
+            metrics: scalars [], or [K] under keys with the placeholder {task}.
+
+        Raises:
+            NonFiniteError: see `check`; off the CPU only `check` raises, because looking would make
+                the host wait for the device.
+        """
+        shared, own = self.parameters.shared, self.parameters.own
+        for parameter in self.combiner.parameters():
+            parameter.grad = None  # the combiner adds to it
+        try:
+            (losses, metrics), direction, own_gradients, info = self.combiner.differentiate(
+                task_loss_fn, shared, data, own, has_aux=True, out=jacobian
+            )
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{self.label} {error.what}", error.tasks) from error
+        head_norms = _norms_per_task(own_gradients, losses)
+        seen = losses + head_norms
+        if not self.needs_losses_only:
+            seen = seen + info.gradient_norms
+        combined = info.direction_norm + info.weights.sum()
+        self.failed |= ~torch.cat([seen, combined.unsqueeze(0)]).isfinite()
+        shrink, shrink_heads = torch.ones_like(info.direction_norm), torch.ones_like(head_norms)
+        if self.max_grad_norm is not None:
+            shrink = (self.max_grad_norm / info.direction_norm.clamp(min=1e-12)).clamp(max=1)
+            shrink_heads = (self.max_grad_norm / head_norms.clamp(min=1e-12)).clamp(max=1)
+        for name, part in direction.items():
+            torch.mul(part, shrink, out=self.parameters.gradients[name])
+        for name, rows in own_gradients.items():
+            factor = shrink_heads.view(-1, *[1] * (rows.ndim - 1))
+            torch.mul(rows, factor, out=self.parameters.gradients[name])
+        self.adam.found_inf = self.failed.any().float()  # fused Adam then changes nothing
+        self.adam.step()
+        if not losses.is_cuda:
+            self.check()
+        if self.combiner.looks_again:
+            with torch.no_grad():
+                self.combiner.after_step(task_loss_fn({**shared, **own}, data)[0])
+        return {
+            **metrics,
+            f"losses/{self.label}": losses.mean(),
+            f"losses/{self.label}/{{task}}": losses,
+            f"fairness/head_gradient_norm/{{task}}/{self.label}": head_norms,
+            **self._describe(info),
+        }
+
+    @property
+    def needs_losses_only(self) -> bool:
+        """Whether steps take one ordinary backward, without task gradients."""
+        return isinstance(self.combiner, LossCombiner)
+
+    def check(self) -> None:
+        """Raises NonFiniteError if a step since the last check was not finite."""
+        if self.failed.any():  # waits for the device
+            tasks = self.failed[:-1].nonzero().flatten().tolist()
+            self.failed.zero_()
+            raise NonFiniteError(f"{self.label} gradient", tasks)
+
+    def _describe(self, info: CombinerInfo) -> dict[str, Tensor]:
+        metrics = {
+            f"fairness/weight/{{task}}/{self.label}": info.weights,
+            f"fairness/direction_norm/{self.label}": info.direction_norm,
+        }
+        if self.needs_losses_only:  # has not seen the task gradients
+            return metrics
+        pairs = max(len(info.weights) * (len(info.weights) - 1), 1)
+        return metrics | {
+            f"fairness/gradient_norm/{{task}}/{self.label}": info.gradient_norms,
+            f"fairness/residual/{self.label}": info.residual,
+            f"fairness/mean_cosine/{self.label}": (info.cosines.triu(1).sum() * 2) / pairs,
+            f"fairness/min_cosine/{self.label}": info.cosines.min(),
+            f"fairness/conflicts/{self.label}": info.conflicts,
+        }
 
 
-def _per_row(values: Tensor, rows: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (rows.ndim - 1))
+def make_adam(parameters: list[Tensor], learning_rate: float) -> torch.optim.Adam:
+    """Adam in one pass over the parameters, whose step can be captured in a CUDA graph."""
+    capturable = parameters[0].is_cuda
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=True, capturable=capturable)
 
 
 def _norms_per_task(gradients: dict[str, Tensor], losses: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.func import functional_call
 
 from agents.config import SACConfig
+from agents.flat_parameters import FlatParameters
 from agents.generators import restore_generator
 from agents.losses import actor_loss, critic_loss, td_target, temperature_loss
 from agents.networks import TaskNetwork
-from agents.optimize import combined_step
+from agents.optimize import CombinedOptimizer, LossFunction, make_adam
 from agents.policy import split_policy_output, squashed_sample
 from agents.transitions import Batch
 from mtrl_fair import Combiner, NonFiniteError
@@ -82,25 +83,30 @@ class MultiTaskSAC:
             self.critic = TaskNetwork(
                 observation_size + action_size, 1, config=config.critic, stack=(2,), **common
             ).to(device)
-        # Gradients are taken with respect to per-task copies; the modules themselves stay frozen,
-        # which also keeps the critic still in the actor step.
+        # Gradients are taken with respect to leaves made for each step; the modules themselves stay
+        # frozen, which also keeps the critic still in the actor step.
         self.actor.requires_grad_(False)
         self.critic.requires_grad_(False)
+        self.actor_optimizer, self.critic_optimizer = (
+            CombinedOptimizer(label, network, combiner, num_tasks, rate, config.max_grad_norm)
+            for label, network, combiner, rate in (
+                ("actor", self.actor, self.actor_combiner, config.actor_learning_rate),
+                ("critic", self.critic, self.critic_combiner, config.critic_learning_rate),
+            )
+        )
         self.target_critic = copy.deepcopy(self.critic)
+        self.target_parameters = FlatParameters(self.target_critic)
+        # Critic and actor take turns in one buffer for their task gradients.
+        largest = max(
+            optimizer.parameters.num_shared
+            for optimizer in (self.actor_optimizer, self.critic_optimizer)
+        )
+        self._jacobians = torch.empty(num_tasks * largest, device=device)
         num_temperatures = num_tasks if config.per_task_temperature else 1
         self.log_temperature = torch.full(
             (num_temperatures,), float(np.log(config.initial_temperature)), device=device
         )
-        # A combiner may learn something itself, such as the log-variances of "uw".
-        self.actor_optimizer = _adam(
-            [*self.actor.parameters(), *self.actor_combiner.parameters()],
-            config.actor_learning_rate,
-        )
-        self.critic_optimizer = _adam(
-            [*self.critic.parameters(), *self.critic_combiner.parameters()],
-            config.critic_learning_rate,
-        )
-        self.temperature_optimizer = _adam(
+        self.temperature_optimizer = make_adam(
             [
                 self.log_temperature,
                 *(self.temperature_combiner.parameters() if self.temperature_combiner else ()),
@@ -159,14 +165,8 @@ class MultiTaskSAC:
             q = self._q(self.critic, parameters, observation, action)
             return critic_loss(q, target), {"q/mean/{task}": q.mean((1, 2))}
 
-        return combined_step(
-            self.critic,
-            self.critic_optimizer,
-            self.critic_combiner,
-            task_losses,
-            (batch.observation, batch.action, target),
-            self.config.max_grad_norm,
-            "critic",
+        return self._step(
+            self.critic_optimizer, task_losses, (batch.observation, batch.action, target)
         )
 
     def update_actor(self, batch: Batch) -> tuple[Metrics, Float[Tensor, "task batch"]]:
@@ -181,15 +181,7 @@ class MultiTaskSAC:
             q = self._q(self.critic, {}, observation, action)
             return actor_loss(q, log_prob, temperature), {"log_prob": log_prob}
 
-        metrics = combined_step(
-            self.actor,
-            self.actor_optimizer,
-            self.actor_combiner,
-            task_losses,
-            (batch.observation, noise),
-            self.config.max_grad_norm,
-            "actor",
-        )
+        metrics = self._step(self.actor_optimizer, task_losses, (batch.observation, noise))
         log_prob = metrics.pop("log_prob")
         metrics["policy/entropy/{task}"] = -log_prob.mean(-1)
         return metrics, log_prob
@@ -220,11 +212,8 @@ class MultiTaskSAC:
     @torch.no_grad()
     def update_target(self) -> None:
         """Moves the target critic towards the critic by the share `target_rate`."""
-        torch._foreach_lerp_(
-            list(self.target_critic.parameters()),
-            list(self.critic.parameters()),
-            self.config.target_rate,
-        )
+        critic = self.critic_optimizer.parameters.vector
+        self.target_parameters.vector.lerp_(critic, self.config.target_rate)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that acting and updating depend on."""
@@ -244,8 +233,8 @@ class MultiTaskSAC:
             "actor": self.actor,
             "critic": self.critic,
             "target_critic": self.target_critic,
-            "actor_optimizer": self.actor_optimizer,
-            "critic_optimizer": self.critic_optimizer,
+            "actor_optimizer": self.actor_optimizer.adam,
+            "critic_optimizer": self.critic_optimizer.adam,
             "temperature_optimizer": self.temperature_optimizer,
             "actor_combiner": self.actor_combiner,
             "critic_combiner": self.critic_combiner,
@@ -253,6 +242,11 @@ class MultiTaskSAC:
         if self.temperature_combiner is not None:
             parts["temperature_combiner"] = self.temperature_combiner
         return parts
+
+    def _step(self, optimizer: CombinedOptimizer, loss_fn: LossFunction, data: Any) -> Metrics:
+        size = optimizer.parameters.num_shared
+        jacobian = self._jacobians[: self.num_tasks * size].view(self.num_tasks, size)
+        return optimizer.step(loss_fn, data, jacobian)
 
     def _policy(self, output: Tensor) -> tuple[Tensor, Tensor]:
         return split_policy_output(output, self.config.log_std_min, self.config.log_std_max)
@@ -265,7 +259,7 @@ class MultiTaskSAC:
         action: Tensor,
     ) -> Float[Tensor, "task twin batch"]:
         features = torch.cat([observation, action], dim=-1)
-        return functional_call(critic, parameters, (features,)).squeeze(-1)
+        return functional_call(critic, parameters, (features,)).squeeze(-1).movedim(0, 1)
 
     def _temperature(self) -> Float[Tensor, "task 1"]:
         return self.log_temperature.exp().unsqueeze(1)
@@ -278,7 +272,3 @@ class MultiTaskSAC:
             generator=self.generator,
             device=self.device,
         )
-
-
-def _adam(parameters: list[Tensor], learning_rate: float) -> torch.optim.Adam:
-    return torch.optim.Adam(parameters, lr=learning_rate, fused=True)

@@ -28,12 +28,9 @@ from mtrl_fair.solver import (
     fairgrad_residual,
     fairgrad_weights,
 )
-from mtrl_fair.task_gradients import (
-    shared_product,
-    task_gradients,
-    task_losses_and_gradients,
-)
+from mtrl_fair.task_gradients import task_gradients, task_losses_and_gradients
 from mtrl_fair.task_mean import task_mean
+from mtrl_fair.task_parameter import shared_linear, task_copies
 
 __all__ = [
     "COMBINERS",
@@ -65,7 +62,8 @@ __all__ = [
     "fairgrad_residual",
     "fairgrad_weights",
     "make_combiner",
-    "shared_product",
+    "shared_linear",
+    "task_copies",
     "task_gradients",
     "task_losses_and_gradients",
     "task_mean",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,15 +13,18 @@ from mtrl_fair.combiner import (
     Aggregate,
     Combiner,
     CombinerInfo,
+    Differentiated,
     accumulate,
     check_head_gradients,
     check_present,
     full_precision,
+    per_row,
     total_norm,
     weighted_loss,
     weighted_sum,
 )
 from mtrl_fair.solver import NonFiniteError
+from mtrl_fair.task_gradients import TaskLossFn, check_losses, count_tasks, detach, own_leaves
 
 SMALLEST_WEIGHT = 1e-20  # keeps a head's gradient recoverable from that of the weighted sum
 
@@ -56,6 +60,35 @@ class LossCombiner(Combiner):
         self._train(task_losses, present)
         return Aggregate(weighted_sum(weights, rows), weights, weights.new_zeros(()))
 
+    def differentiate(
+        self,
+        task_loss_fn: TaskLossFn,
+        parameters: Mapping[str, Tensor],
+        batch: Any,
+        task_parameters: Mapping[str, Tensor] | None = None,
+        *,
+        has_aux: bool = False,
+        out: Tensor | None = None,
+    ) -> Differentiated:
+        """As `Combiner.differentiate`, in one ordinary backward, for which `out` is not needed."""
+        shared = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
+        own = own_leaves(task_parameters)
+        with torch.enable_grad():
+            output = task_loss_fn({**shared, **own}, batch)
+        losses = check_losses(output[0] if has_aux else output, count_tasks(batch))
+        self._check_losses(losses)
+        direction, heads, head_factor, info = self._combined(
+            losses, None, list(shared.values()), list(own.values())
+        )
+        self._train(losses.detach(), self._all_present(losses, None))
+        rows = [gradient * per_row(head_factor, gradient) for gradient in heads]
+        return Differentiated(
+            detach(output),
+            dict(zip(shared, direction, strict=True)),
+            dict(zip(own, rows, strict=True)),
+            info,
+        )
+
     @full_precision
     def backward(
         self,
@@ -65,29 +98,44 @@ class LossCombiner(Combiner):
         present: Tensor | None = None,
     ) -> CombinerInfo:
         shared, own = self._check_parameters(task_losses, shared_parameters, task_parameters)
+        direction, heads, head_factor, info = self._combined(
+            task_losses, present, shared, [parameter for part in own for parameter in part]
+        )
+        remaining = iter(heads)
+        own_gradients = [
+            [next(remaining) * head_factor[k] for _ in part] for k, part in enumerate(own)
+        ]
+        check_head_gradients(own_gradients)
+        self._train(task_losses.detach(), self._all_present(task_losses, present))
+        for parameter, gradient in zip(shared, direction, strict=True):
+            accumulate(parameter, gradient)
+        for parameters, gradients in zip(own, own_gradients, strict=True):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                accumulate(parameter, gradient.to(parameter.dtype))
+        return info
+
+    @full_precision
+    def _combined(
+        self,
+        task_losses: Tensor,
+        present: Tensor | None,
+        shared: Sequence[Tensor],
+        heads: Sequence[Tensor],
+    ) -> tuple[list[Tensor], tuple[Tensor, ...], Tensor, CombinerInfo]:
+        """The direction, the heads' gradients of the weighted loss, and what multiplies them [K]."""
         present = self._all_present(task_losses, present)
         losses = task_losses.detach()
         weights = self._weigh_present(losses, present)
         norm_of_sum = self._norm_of_sum(task_losses, present, shared)
         safe = weights.clamp(min=SMALLEST_WEIGHT).where(present, 0)
-        heads = [parameter for parameters in own for parameter in parameters]
         gradients = _gradients(task_losses, safe, [*shared, *heads], False)
         norm = total_norm(gradients[: len(shared)])
         if not norm.is_cuda and not norm.isfinite():
             raise NonFiniteError("gradient of the weighted sum", [])
         factor = self._factor(norm, norm if norm_of_sum is None else norm_of_sum, len(losses))
-        undo = (factor if self.weighted_heads else 1 / safe.where(present, 1)).expand(len(losses))
-        remaining = iter(gradients[len(shared) :])
-        own_gradients = [[next(remaining) * undo[k] for _ in part] for k, part in enumerate(own)]
-        check_head_gradients(own_gradients)
-        self._train(losses, present)
-        for parameter, gradient in zip(shared, gradients[: len(shared)], strict=True):
-            accumulate(parameter, gradient * factor.to(gradient.dtype))
-        for parameters, parts in zip(own, own_gradients, strict=True):
-            for parameter, gradient in zip(parameters, parts, strict=True):
-                accumulate(parameter, gradient.to(parameter.dtype))
+        undo = factor if self.weighted_heads else 1 / safe.where(present, 1)
         unseen = weights.new_full(weights.shape, float("nan"))
-        return CombinerInfo(
+        info = CombinerInfo(
             weights=weights * factor,
             residual=weights.new_zeros(()),
             cosines=unseen.unsqueeze(1) * unseen,
@@ -95,6 +143,8 @@ class LossCombiner(Combiner):
             gradient_norms=unseen,
             direction_norm=norm * factor,
         )
+        direction = [gradient * factor.to(gradient.dtype) for gradient in gradients[: len(shared)]]
+        return direction, gradients[len(shared) :], undo.expand(len(losses)), info
 
     @full_precision
     def scalarize(

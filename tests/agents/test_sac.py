@@ -72,13 +72,13 @@ def looped_task_losses(agent: MultiTaskSAC, batch: Batch, which: str) -> Tensor:
             mean, log_std = output.chunk(2, -1)
             action, log_prob = squashed_sample(mean, log_std.clamp(-20, 2), noise)
             q = agent.target_critic(torch.cat([batch.next_observation, action], -1)).squeeze(-1)
+            q = q.transpose(0, 1)
             target = td_target(batch.reward, batch.terminated, q, log_prob, temperature, 0.99)
-        return critic_loss(
-            agent.critic(torch.cat([batch.observation, batch.action], -1)).squeeze(-1), target
-        )
+        q = agent.critic(torch.cat([batch.observation, batch.action], -1)).squeeze(-1)
+        return critic_loss(q.transpose(0, 1), target)
     mean, log_std = agent.actor(batch.observation).chunk(2, -1)
     action, log_prob = squashed_sample(mean, log_std.clamp(-20, 2), noise)
-    q = agent.critic(torch.cat([batch.observation, action], -1)).squeeze(-1)
+    q = agent.critic(torch.cat([batch.observation, action], -1)).squeeze(-1).transpose(0, 1)
     return actor_loss(q, log_prob, temperature)
 
 

@@ -1,0 +1,100 @@
+"""The linear layer that tasks share: one product over the rows of all tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class SharedLinear(torch.autograd.Function):
+    """data @ weight + bias, computed in the data's dtype.
+
+    data [*stack, K, ..., in] and one weight [*stack, in, out] ([*stack, out, in] if `transposed`)
+    per entry of `stack`, with at most one such dimension. With `per_task`, weight and bias are
+    given as their K stride-0 copies [K, *shape]: the products are the same, but the gradients of
+    the copies stay apart, and are written to the slots [K, *shape] if there are any.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        data: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        per_task: bool,
+        transposed: bool,
+        weight_slot: Tensor | None,
+        bias_slot: Tensor | None,
+    ) -> Tensor:
+        matrix = (weight[0] if per_task else weight).to(data.dtype)
+        matrix = matrix.mT if transposed else matrix
+        # An output that is no view of another tensor can be activated in place.
+        output = data.new_empty(*data.shape[:-1], matrix.shape[-1])
+        rows = _rows(output, matrix)
+        torch.matmul(_rows(data, matrix), matrix, out=rows)
+        if bias is not None:
+            rows += bias[0] if per_task else bias
+            ctx.bias_shape, ctx.bias_dtype = bias.shape, bias.dtype
+        ctx.save_for_backward(data, matrix)
+        ctx.per_task, ctx.transposed, ctx.dtype = per_task, transposed, weight.dtype
+        ctx.slots = weight_slot, bias_slot
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        data, matrix = ctx.saved_tensors
+        for_data = for_weight = for_bias = None
+        rows = _rows(gradient, matrix)
+        if ctx.needs_input_grad[0]:
+            for_data = (rows @ matrix.mT).view(data.shape)
+        if ctx.per_task:
+            weight_slot, bias_slot = ctx.slots
+            apart = _apart(gradient, matrix)
+            if ctx.needs_input_grad[1]:
+                inputs = _apart(data, matrix)
+                left, right = (apart, inputs) if ctx.transposed else (inputs, apart)
+                for_weight = weight_slot
+                if for_weight is None:
+                    shape = (matrix.mT if ctx.transposed else matrix).shape
+                    for_weight = data.new_empty(apart.shape[1], *shape, dtype=ctx.dtype)
+                _products_per_task(left, right, for_weight)
+            if ctx.needs_input_grad[2]:
+                sums = apart.sum(2, dtype=ctx.bias_dtype).movedim(1, 0).reshape(ctx.bias_shape)
+                for_bias = sums if bias_slot is None else bias_slot.copy_(sums)
+        else:
+            if ctx.needs_input_grad[1]:
+                inputs = _rows(data, matrix)
+                left, right = (rows, inputs) if ctx.transposed else (inputs, rows)
+                for_weight = (left.mT @ right).to(ctx.dtype)
+            if ctx.needs_input_grad[2]:
+                for_bias = rows.sum(-2, dtype=ctx.bias_dtype).reshape(ctx.bias_shape)
+        return for_data, for_weight, for_bias, None, None, None, None
+
+
+def _rows(data: Tensor, matrix: Tensor) -> Tensor:
+    """[*stack, K, ..., size] as [*stack, rows of all tasks, size]."""
+    return data.reshape(*matrix.shape[:-2], -1, data.shape[-1])
+
+
+def _apart(data: Tensor, matrix: Tensor) -> Tensor:
+    """[*stack, K, ..., size] as [stack, K, rows of a task, size]."""
+    num_tasks = data.shape[matrix.ndim - 2]
+    return data.reshape(matrix.shape[:-2].numel(), num_tasks, -1, data.shape[-1])
+
+
+def _products_per_task(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """Writes left.mT @ right of every task and entry of the stack to out [K, *stack, in, out].
+
+    One product for each entry of the stack, because a slot's strides allow no single one.
+    """
+    stack, num_tasks = left.shape[:2]
+    out = out.view(num_tasks, stack, left.shape[-1], right.shape[-1])
+    for entry in range(stack):
+        if out.dtype == left.dtype:
+            torch.bmm(left[entry].mT, right[entry], out=out[:, entry])
+        else:
+            out[:, entry] = left[entry].mT @ right[entry]
