@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+
 ARCHITECTURES = ("multi_head", "task_encoded", "one_hot", "none")
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""What the networks compute in during updates."""
 
 
 @dataclass(frozen=True)

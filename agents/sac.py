@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
 
-from agents.config import SACConfig
+from agents.config import PRECISIONS, SACConfig
 from agents.flat_parameters import FlatParameters
 from agents.generators import restore_generator
 from agents.losses import actor_loss, critic_loss, td_target, temperature_loss
@@ -20,6 +20,7 @@ from agents.optimize import CombinedOptimizer, LossFunction, make_adam
 from agents.policy import split_policy_output, squashed_sample
 from agents.transitions import Batch
 from mtrl_fair import Combiner, NonFiniteError
+from mtrl_fair.names import check_name
 
 Metrics = dict[str, Tensor]
 """Detached scalars [], or [K] under keys with the placeholder {task}."""
@@ -39,6 +40,8 @@ class MultiTaskSAC:
         temperature_combiner: only with `config.combine_temperature`.
         architecture: "multi_head", "task_encoded", "one_hot" or "none", see `TaskNetwork`.
         config: hyperparameters.
+        precision: what the networks compute in during updates, "fp32" or "bf16". Parameters,
+            optimisers, losses, Gramians and actions are in float32 either way.
         seed: of the initial parameters and of the policy's noise.
         device: where everything lives.
     """
@@ -54,6 +57,7 @@ class MultiTaskSAC:
         *,
         architecture: str = "multi_head",
         config: SACConfig = SACConfig(),
+        precision: str = "fp32",
         seed: int = 0,
         device: torch.device | str = "cpu",
     ):
@@ -61,7 +65,9 @@ class MultiTaskSAC:
             raise ValueError(
                 "temperature_combiner must be given if and only if combine_temperature is true"
             )
+        check_name("precision", precision, PRECISIONS)
         self.config = config
+        self.dtype = PRECISIONS[precision]
         self.device = torch.device(device)
         self.num_tasks = num_tasks
         self.action_size = action_size
@@ -148,13 +154,13 @@ class MultiTaskSAC:
 
     def update_critic(self, batch: Batch) -> Metrics:
         with torch.no_grad():
-            mean, log_std = self._policy(self.actor(batch.next_observation))
+            mean, log_std = self._policy(self.actor(batch.next_observation, self.dtype))
             noise = self._noise(batch.reward.shape[1])
             next_action, next_log_prob = squashed_sample(mean, log_std, noise)
             target = td_target(
                 batch.reward,
                 batch.terminated,
-                self._q(self.target_critic, {}, batch.next_observation, next_action),
+                self._q(self.target_critic, batch.next_observation, next_action),
                 next_log_prob,
                 self._temperature(),
                 self.config.discount,
@@ -162,7 +168,7 @@ class MultiTaskSAC:
 
         def task_losses(parameters: dict[str, Tensor], data: Any) -> tuple[Tensor, Metrics]:
             observation, action, target = data
-            q = self._q(self.critic, parameters, observation, action)
+            q = self._q(self.critic, observation, action, parameters)
             return critic_loss(q, target), {"q/mean/{task}": q.mean((1, 2))}
 
         return self._step(
@@ -176,9 +182,9 @@ class MultiTaskSAC:
 
         def task_losses(parameters: dict[str, Tensor], data: Any) -> tuple[Tensor, Metrics]:
             observation, noise = data
-            output = functional_call(self.actor, parameters, (observation,))
+            output = functional_call(self.actor, parameters, (observation, self.dtype))
             action, log_prob = squashed_sample(*self._policy(output), noise)
-            q = self._q(self.critic, {}, observation, action)
+            q = self._q(self.critic, observation, action)
             return actor_loss(q, log_prob, temperature), {"log_prob": log_prob}
 
         metrics = self._step(self.actor_optimizer, task_losses, (batch.observation, noise))
@@ -254,12 +260,13 @@ class MultiTaskSAC:
     def _q(
         self,
         critic: TaskNetwork,
-        parameters: dict[str, Tensor],
         observation: Tensor,
         action: Tensor,
+        parameters: dict[str, Tensor] | None = None,
     ) -> Float[Tensor, "task twin batch"]:
-        features = torch.cat([observation, action], dim=-1)
-        return functional_call(critic, parameters, (features,)).squeeze(-1).movedim(0, 1)
+        inputs = torch.cat([observation, action], dim=-1), self.dtype
+        q = functional_call(critic, parameters, inputs) if parameters else critic(*inputs)
+        return q.squeeze(-1).movedim(0, 1)
 
     def _temperature(self) -> Float[Tensor, "task 1"]:
         return self.log_temperature.exp().unsqueeze(1)

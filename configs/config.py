@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from agents import ARCHITECTURES, SACConfig
+from agents import ARCHITECTURES, PRECISIONS, SACConfig
 from envs.evaluation import check_episodes
 from envs.memory import MAX_EPISODE_STEPS
 from envs.tasks import task_names
@@ -97,6 +97,9 @@ class TrainConfig:
     """Continue the run in this folder, as it was configured; only --total-steps may change."""
     device: str = "auto"
     """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
+    precision: str = "fp32"
+    """fp32, or bf16: networks compute updates in bfloat16; parameters, optimisers, losses and Gramians
+    stay in float32. Faster where the hardware has it, slow where not."""
     threads: int | None = None
     """CPU threads of the learner; none: one per core. Small networks gain little from a second one,
     and several threads are many times slower than one while another program keeps a core busy."""
@@ -128,6 +131,7 @@ class TrainConfig:
         if repeated:
             raise ValueError(f"--tasks names {', '.join(repeated)} more than once: name each once")
         check_name("architecture", self.architecture, ARCHITECTURES)
+        check_name("precision", self.precision, PRECISIONS)
         check_name("combiner", self.combiner, COMBINERS)
         if self.combiner == "graddrop" and self.combining.weighted_heads:
             raise ValueError(

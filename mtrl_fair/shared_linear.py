@@ -36,7 +36,7 @@ class SharedLinear(torch.autograd.Function):
         rows = _rows(output, matrix)
         torch.matmul(_rows(data, matrix), matrix, out=rows)
         if bias is not None:
-            rows += bias[0] if per_task else bias
+            rows += (bias[0] if per_task else bias).to(data.dtype)
             ctx.bias_shape, ctx.bias_dtype = bias.shape, bias.dtype
         ctx.save_for_backward(data, matrix)
         ctx.per_task, ctx.transposed, ctx.dtype = per_task, transposed, weight.dtype

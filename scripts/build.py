@@ -68,6 +68,7 @@ def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> Mu
         temperature_combiner,
         architecture=config.architecture,
         config=config.agent,
+        precision=config.precision,
         seed=config.seed,
         device=device,
     )

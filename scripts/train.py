@@ -21,6 +21,7 @@ from configs import PRESETS, TrainConfig, from_dict, to_dict
 from envs import WorkerError
 from mtrl_fair import LossBoundError, NonFiniteError
 from mtrl_fair.runs import RunDirectory, RunError, flatten
+from scripts.allocator import keep_freed_memory
 from scripts.build import (
     build_agent,
     build_envs,
@@ -51,6 +52,7 @@ def main(arguments: list[str]) -> None:
     else:
         or_fail(config.check)
     device = or_fail(lambda: resolve_device(config.device))
+    keep_freed_memory()
     should_stop = stop_on_signal()
     if config.resume is not None:
         state = or_fail(lambda: run.load_checkpoint(LATEST, RESUMABLE))
@@ -117,7 +119,7 @@ def train(
                 loop.load_state_dict(state)
             return loop.run(should_stop)
     except NonFiniteError as error:
-        names = ", ".join(task_set.names[task] for task in error.tasks)
+        names = ", ".join(task_set.names[task] for task in error.tasks) or "all tasks together"
         fail(
             f"the {error.what} of {names} is not finite at step {loop.step + 1}. Training stopped."
             f" {run.checkpoint_path(LATEST)} holds the last evaluation's state,"
