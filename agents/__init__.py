@@ -4,6 +4,7 @@ from agents.config import ARCHITECTURES, PRECISIONS, NetworkConfig, SACConfig
 from agents.replay import ReplayBuffer
 from agents.sac import MultiTaskSAC
 from agents.transitions import Batch, Transition
+from agents.updates import make_updater
 
 __all__ = [
     "ARCHITECTURES",
@@ -14,4 +15,5 @@ __all__ = [
     "ReplayBuffer",
     "SACConfig",
     "Transition",
+    "make_updater",
 ]

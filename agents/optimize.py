@@ -86,7 +86,8 @@ class CombinedOptimizer:
         for name, rows in own_gradients.items():
             factor = shrink_heads.view(-1, *[1] * (rows.ndim - 1))
             torch.mul(rows, factor, out=self.parameters.gradients[name])
-        self.adam.found_inf = self.failed.any().float()  # fused Adam then changes nothing
+        # Fused Adam changes nothing where this is 1.
+        self.adam.found_inf = self.failed.any().float()  # type: ignore[attr-defined]
         self.adam.step()
         if not losses.is_cuda:
             self.check()
@@ -133,7 +134,10 @@ class CombinedOptimizer:
 def make_adam(parameters: list[Tensor], learning_rate: float) -> torch.optim.Adam:
     """Adam in one pass over the parameters, whose step can be captured in a CUDA graph."""
     capturable = parameters[0].is_cuda
-    return torch.optim.Adam(parameters, lr=learning_rate, fused=True, capturable=capturable)
+    adam = torch.optim.Adam(parameters, lr=learning_rate, fused=True, capturable=capturable)
+    # No warning that the steps before the capture are not captured.
+    adam._warned_capturable_if_run_uncaptured = True
+    return adam
 
 
 def _norms_per_task(gradients: dict[str, Tensor], losses: Tensor) -> Tensor:

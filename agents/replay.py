@@ -37,16 +37,9 @@ class ReplayBuffer:
         seed: int = 0,
         device: torch.device | str = "cpu",
     ):
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros(num_tasks, capacity, *shape, device=device)
-
-        self.storage = Batch(
-            observation=zeros(observation_size),
-            action=zeros(action_size),
-            reward=zeros(),
-            terminated=zeros(),
-            next_observation=zeros(observation_size),
-        )
+        sizes = (observation_size, action_size, 1, 1, observation_size)
+        self.rows = torch.zeros(num_tasks, capacity, sum(sizes), device=device)
+        self.storage = _fields(self.rows, sizes)
         self.capacity = capacity
         self.size = 0
         self.position = 0
@@ -54,31 +47,38 @@ class ReplayBuffer:
         self.reward_mean = torch.zeros(num_tasks, device=device)
         self.reward_variance = torch.ones(num_tasks, device=device)
         self.generator = torch.Generator(device).manual_seed(seed)
-        self._rows = torch.arange(num_tasks, device=device).unsqueeze(1)
+        self._sizes = sizes
+        self._first_rows = capacity * torch.arange(num_tasks, device=device).unsqueeze(1)
+        # On the device, so that a captured graph sees it change.
+        self._size = torch.zeros((), dtype=torch.float64, device=device)
 
     def add(self, transition: Transition) -> None:
         """Stores one transition per task, over the oldest ones once full."""
-        for stored, new in zip(self.storage, transition, strict=True):
-            stored[:, self.position] = torch.as_tensor(
-                np.asarray(new, dtype=np.float32), device=stored.device
+        new = torch.from_numpy(
+            np.concatenate(
+                [np.asarray(part, np.float32).reshape(len(self.rows), -1) for part in transition], 1
             )
+        )
+        self.rows[:, self.position] = new.to(self.rows.device)
         reward = self.storage.reward[:, self.position]
         self.reward_mean.lerp_(reward, REWARD_RATE)
         self.reward_variance.lerp_((reward - self.reward_mean) ** 2, REWARD_RATE)
         self.position = (self.position + 1) % self.capacity
-        self.size = min(self.size + 1, self.capacity)
+        self._resize(min(self.size + 1, self.capacity))
 
     def sample(self, batch_size: int) -> Batch:
-        """`batch_size` transitions per task, with replacement."""
+        """`batch_size` transitions per task, with replacement; nothing here waits for a device."""
         if self.size == 0:
             raise ValueError("the replay buffer is empty: add transitions before sampling")
-        columns = torch.randint(
-            self.size,
-            (len(self._rows), batch_size),
+        drawn = torch.rand(
+            (len(self.rows), batch_size),
             generator=self.generator,
-            device=self._rows.device,
+            dtype=torch.float64,
+            device=self.rows.device,
         )
-        batch = Batch(*(stored[self._rows, columns] for stored in self.storage))
+        columns = (drawn * self._size).long()
+        rows = self.rows.flatten(0, 1).index_select(0, (self._first_rows + columns).flatten())
+        batch = _fields(rows.view(*columns.shape, -1), self._sizes)
         if self.normalize_reward:
             deviation = self.reward_variance.sqrt().clamp(min=1e-8)
             batch = batch._replace(reward=batch.reward / deviation.unsqueeze(1))
@@ -105,10 +105,20 @@ class ReplayBuffer:
                 f"the saved replay holds {state['size']} transitions per task, but the capacity is"
                 f" {self.capacity}"
             )
-        self.size = state["size"]
+        self._resize(state["size"])
         self.position = state["position"]
         for name, stored in self.storage._asdict().items():
             stored[:, : self.size] = state["storage"][name]
         self.reward_mean.copy_(state["reward_mean"])
         self.reward_variance.copy_(state["reward_variance"])
         restore_generator(self.generator, state["generator"])
+
+    def _resize(self, size: int) -> None:
+        self.size = size
+        self._size.fill_(size)
+
+
+def _fields(rows: Tensor, sizes: tuple[int, ...]) -> Batch:
+    """Rows [..., sum of sizes] as views by field."""
+    observation, action, reward, terminated, next_observation = rows.split(sizes, -1)
+    return Batch(observation, action, reward.squeeze(-1), terminated.squeeze(-1), next_observation)

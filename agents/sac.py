@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
@@ -103,11 +104,12 @@ class MultiTaskSAC:
         self.target_critic = copy.deepcopy(self.critic)
         self.target_parameters = FlatParameters(self.target_critic)
         # Critic and actor take turns in one buffer for their task gradients.
-        largest = max(
+        sizes = [
             optimizer.parameters.num_shared
             for optimizer in (self.actor_optimizer, self.critic_optimizer)
-        )
-        self._jacobians = torch.empty(num_tasks * largest, device=device)
+            if not optimizer.needs_losses_only
+        ]
+        self.task_gradients = torch.empty(num_tasks * max(sizes, default=0), device=device)
         num_temperatures = num_tasks if config.per_task_temperature else 1
         self.log_temperature = torch.full(
             (num_temperatures,), float(np.log(config.initial_temperature)), device=device
@@ -144,13 +146,30 @@ class MultiTaskSAC:
         """One step of critic, actor, temperature and target networks.
 
         Raises:
-            NonFiniteError: a task's loss or gradient is not finite.
+            NonFiniteError: a task's loss or gradient is not finite. On CUDA only `check` raises.
         """
         critic_metrics = self.update_critic(batch)
         actor_metrics, log_prob = self.update_actor(batch)
         temperature_metrics = self.update_temperature(log_prob)
         self.update_target()
         return critic_metrics | actor_metrics | temperature_metrics
+
+    @property
+    def capturable(self) -> bool:
+        """Whether an update can be captured in a CUDA graph: nothing waits for the device."""
+        return all(combiner.capturable for combiner in self._combiners())
+
+    def generators(self) -> list[torch.Generator]:
+        """All that updates draw random numbers from."""
+        own = [combiner.generators(self.device) for combiner in self._combiners()]
+        return [self.generator, *itertools.chain(*own)]
+
+    def check(self) -> None:
+        """Waits for the device and raises NonFiniteError if an update since the last check was not
+        finite; it has then changed no parameter, and neither has any later one. On the CPU every
+        update checks itself."""
+        for optimizer in (self.critic_optimizer, self.actor_optimizer):
+            optimizer.check()
 
     def update_critic(self, batch: Batch) -> Metrics:
         with torch.no_grad():
@@ -231,8 +250,15 @@ class MultiTaskSAC:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
+            if isinstance(part, torch.optim.Optimizer):  # the state may come from another device
+                for group in part.param_groups:
+                    group["capturable"] = self.log_temperature.is_cuda
         self.log_temperature.copy_(state["log_temperature"])
         restore_generator(self.generator, state["generator"])
+
+    def _combiners(self) -> list[Combiner]:
+        found = (self.critic_combiner, self.actor_combiner, self.temperature_combiner)
+        return [combiner for combiner in found if combiner is not None]
 
     def _parts(self) -> dict[str, Any]:
         parts: dict[str, Any] = {
@@ -250,8 +276,10 @@ class MultiTaskSAC:
         return parts
 
     def _step(self, optimizer: CombinedOptimizer, loss_fn: LossFunction, data: Any) -> Metrics:
-        size = optimizer.parameters.num_shared
-        jacobian = self._jacobians[: self.num_tasks * size].view(self.num_tasks, size)
+        if optimizer.needs_losses_only:
+            return optimizer.step(loss_fn, data, None)
+        size = self.num_tasks * optimizer.parameters.num_shared
+        jacobian = self.task_gradients[:size].view(self.num_tasks, -1)
         return optimizer.step(loss_fn, data, jacobian)
 
     def _policy(self, output: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrl_fair.names import check_name
+from mtrl_fair.randomness import Randomness
 from mtrl_fair.scale import Scale, scale_factor
 from mtrl_fair.solver import NonFiniteError, check_gramian
 from mtrl_fair.task_gradients import TaskLossFn, split_rows, task_losses_and_gradients
@@ -97,6 +98,9 @@ class Combiner(nn.Module, ABC):
         weighted_heads: whether `backward` gives each task's own parameters the gradient of the
             weighted loss, w_k g_k, instead of g_k.
     """
+
+    capturable: bool = True
+    """Whether a step can be captured in a CUDA graph: nothing waits for the device."""
 
     def __init__(
         self,
@@ -300,6 +304,10 @@ class Combiner(nn.Module, ABC):
 
     def after_step(self, task_losses: Tensor) -> None:
         """A second look at the losses, [K], after the optimiser step. Only FAMO uses it."""
+
+    def generators(self, device: torch.device) -> list[torch.Generator]:
+        """The generators that the method draws from, on a device."""
+        return [part.generator(device) for part in self.modules() if isinstance(part, Randomness)]
 
     @property
     def looks_again(self) -> bool:

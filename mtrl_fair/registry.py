@@ -51,6 +51,8 @@ class GramianWeighting(GramianCombiner):
     Tasks without a gradient get weight 0 whatever it returns for them.
     """
 
+    capturable = False  # not known of the callable
+
     def __init__(self, weighting: Callable[[Tensor], Tensor], **options: Any):
         super().__init__(**options)
         self.weighting = weighting
@@ -65,6 +67,8 @@ class MatrixWeighting(Combiner):
 
     Of this kind are those weightings of TorchJD that ask for the matrix instead of its Gramian.
     """
+
+    capturable = False  # not known of the callable
 
     def __init__(self, weighting: Callable[[Tensor], Tensor], **options: Any):
         super().__init__(**options)

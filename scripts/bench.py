@@ -2,6 +2,8 @@
 
 python scripts/bench.py env [--mt50] [--json PATH] [--docs PATH]
 python scripts/bench.py env --costs
+python scripts/bench.py update [--json PATH] [--docs PATH]
+python scripts/bench.py train [--presets NAME ...] [--json PATH] [--docs PATH]
 python scripts/bench.py solver [--json PATH] [--docs PATH]
 """
 
@@ -14,13 +16,15 @@ from typing import Any
 from rich.console import Console
 
 from mtrl_fair.names import check_name
-from scripts.benchmarks import env, solver
+from scripts.benchmarks import env, solver, train, update
 from scripts.benchmarks.measure import Report
 from scripts.command_line import check_output, fail, or_fail, parse
 
 BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any, Console], Report]]] = {
     "solver": (solver.SolverArguments, solver.run),
     "env": (env.EnvArguments, env.run),
+    "update": (update.UpdateArguments, update.run),
+    "train": (train.TrainArguments, train.run),
 }
 
 

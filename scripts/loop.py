@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from agents import MultiTaskSAC, ReplayBuffer, Transition
+from agents import MultiTaskSAC, ReplayBuffer, Transition, make_updater
 from configs import TrainConfig
 from envs import Evaluation, MetaWorldVectorEnv, evaluate
 from mtrl_fair import NonFiniteError
@@ -62,6 +62,9 @@ class TrainingLoop:
         self.reporter = reporter
 
         self.overlap = overlaps(config, agent.device)
+        self.update = make_updater(
+            agent, replay, config.agent.batch_size, graph=config.cuda_graph == "auto"
+        )
         self.observation: np.ndarray | None = None
         self.step = 0
         self.evaluated_step = 0
@@ -108,7 +111,12 @@ class TrainingLoop:
             self.logger.close()
 
     def save(self) -> None:
-        """Writes the checkpoint that `--resume` continues from."""
+        """Writes the checkpoint that `--resume` continues from.
+
+        Raises:
+            NonFiniteError: see `MultiTaskSAC.check`.
+        """
+        self.agent.check()
         self.logger.flush()
         self.run_directory.save_checkpoint(LATEST, self.state_dict())
 
@@ -161,7 +169,7 @@ class TrainingLoop:
         metrics = {}
         try:
             if learning and self.overlap:
-                metrics = self._update()
+                metrics = self.update()
         finally:
             next_observation, reward, terminated, _, infos = self.envs.step_wait()
         ended = infos["_final_obs"]
@@ -173,12 +181,9 @@ class TrainingLoop:
         self.observation = next_observation
         self._count_episodes(reward, infos["success"], ended)
         if learning and not self.overlap:
-            metrics = self._update()
+            metrics = self.update()
         self.step += 1
         return metrics
-
-    def _update(self) -> dict[str, torch.Tensor]:
-        return self.agent.update(self.replay.sample(self.config.agent.batch_size))
 
     def _count_episodes(self, reward: np.ndarray, success: np.ndarray, ended: np.ndarray) -> None:
         self.episode_return += reward
@@ -190,6 +195,7 @@ class TrainingLoop:
         self.episode_success[ended] = False
 
     def _log(self, metrics: dict[str, torch.Tensor]) -> None:
+        self.agent.check()
         now = time.monotonic()
         speed = (self.step - self.clock_step) / (now - self.clock)
         scalars = {"charts/steps_per_second": speed}

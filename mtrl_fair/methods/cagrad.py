@@ -30,6 +30,8 @@ class CAGrad(GramianCombiner):
         **options: see `Combiner`.
     """
 
+    capturable = False  # solves on the host
+
     def __init__(self, c: float = 0.4, **options: Any):
         super().__init__(**options)
         if not c >= 0:

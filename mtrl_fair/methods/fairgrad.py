@@ -40,6 +40,8 @@ class FairGrad(GramianCombiner):
         self.alpha = alpha
         self.solver = solver
         self.precondition = precondition
+        # torch's linear solver, which "newton" needs, is not known to be capturable.
+        self.capturable = solver == "sgd"
 
     def solve(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
         return solve(gramian, self.alpha, self.solver, precondition=self.precondition)

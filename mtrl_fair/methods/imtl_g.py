@@ -16,6 +16,8 @@ class IMTLG(GramianCombiner):
     the weights would sum to 0 no direction exists, and they are all 0. State: none.
     """
 
+    capturable = False  # a pseudo-inverse waits for the device
+
     def solve(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
         matrix = gramian.double()
         squares = matrix.diagonal(dim1=-2, dim2=-1)

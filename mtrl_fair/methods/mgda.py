@@ -17,5 +17,7 @@ class MGDA(GramianCombiner):
     of least norm. State: none.
     """
 
+    capturable = False  # solves on the host
+
     def solve(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
         return solve_on_host(gramian, min_norm_weights), gramian.new_zeros(gramian.shape[:-2])

@@ -16,5 +16,7 @@ class NashMTL(GramianCombiner):
     where the authors run a sequence of cone programs, warm-started and stopped early. State: none.
     """
 
+    capturable = False  # torch's linear solver is not known to be capturable
+
     def solve(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
         return solve(gramian, 1.0, "newton")

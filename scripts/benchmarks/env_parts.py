@@ -7,7 +7,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import cycle
 from statistics import median
 
@@ -18,15 +17,15 @@ import torch
 from jaxtyping import Float
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
-from agents import Transition
 from configs import TrainConfig
 from envs import TaskSet, make_vec
 from envs.fast import fast_class
-from envs.memory import ACTION_SIZE, MAX_EPISODE_STEPS, OBSERVATION_SIZE
+from envs.memory import ACTION_SIZE, MAX_EPISODE_STEPS
 from envs.snapshots import SnapshotResets
+from scripts.benchmarks.learner import make_update
 from scripts.benchmarks.measure import Rows, median_times
 from scripts.benchmarks.stepping import ASYNC, label, package_envs, warm_up
-from scripts.build import build_agent, build_envs, build_replay, build_task_set
+from scripts.build import build_agent, build_envs, build_task_set
 
 FIRST, PAIR = "mtrl-fair, goals drawn", "mtrl-fair, training and evaluation, goals cached"
 WITHOUT, WITH = "no workers", "idle workers"
@@ -37,8 +36,6 @@ WARM_UP_UPDATES = 3
 """Not timed."""
 
 RESET_GOALS = 10
-STORED = 1_000
-"""Random transitions per task in the replay of the learner."""
 
 
 def measure_construction(config: TrainConfig, rounds: int) -> Rows:
@@ -127,7 +124,7 @@ def reset_candidates(
 
 def measure_updates(config: TrainConfig, task_set: TaskSet, rounds: int, updates: int) -> Rows:
     """Milliseconds of an update while no worker exists, and while workers wait for a command."""
-    update = make_update(config, len(task_set.names))
+    update = make_update(config, build_agent(config, len(task_set.names), CPU))
     milliseconds: dict[str, list[float]] = {WITHOUT: [], WITH: []}
     for round_ in range(rounds):
         for name in (WITHOUT, WITH) if round_ % 2 == 0 else (WITH, WITHOUT):
@@ -147,25 +144,6 @@ def measure_updates(config: TrainConfig, task_set: TaskSet, rounds: int, updates
         }
         for name, values in milliseconds.items()
     ]
-
-
-def make_update(config: TrainConfig, num_tasks: int) -> Callable[[], object]:
-    """The learner's update with a new batch of random transitions."""
-    config = replace(config, agent=replace(config.agent, replay_capacity=STORED))
-    agent = build_agent(config, num_tasks, CPU)
-    replay = build_replay(config, num_tasks, CPU)
-    generator = np.random.default_rng(config.seed)
-    for _ in range(STORED):
-        replay.add(
-            Transition(
-                generator.normal(size=(num_tasks, OBSERVATION_SIZE)).astype(np.float32),
-                generator.uniform(-1, 1, (num_tasks, ACTION_SIZE)).astype(np.float32),
-                generator.uniform(0, 10, num_tasks),
-                np.zeros(num_tasks, bool),
-                generator.normal(size=(num_tasks, OBSERVATION_SIZE)).astype(np.float32),
-            )
-        )
-    return lambda: agent.update(replay.sample(config.agent.batch_size))
 
 
 def time_updates(update: Callable[[], object], number: int) -> float:

@@ -30,6 +30,7 @@ import torch
 from rich.console import Console
 from rich.markdown import Markdown
 
+from agents.updates import GraphedUpdate
 from configs import PRESETS, TrainConfig, to_dict
 from envs.processes import usable_cores
 from mtrl_fair.names import check_name
@@ -56,11 +57,12 @@ TIMED = (
     ("envs", "step_wait", "environment"),
     ("replay", "add", "storing"),
     ("replay", "sample", "sampling"),
-    ("agent", "update", "update"),
+    ("loop", "update", "update"),
     ("reporter", "advance", REST),
     ("reporter", "metrics", LOGGING),
 )
-"""Attributes of the loop, their methods, and the part of the time that a call of one belongs to."""
+"""The loop or an attribute of it, a method, and the part of the time that a call of it belongs to.
+A method that another one calls counts for its own part only."""
 LOG_ENDS = "reporter.metrics"
 """What the loop does between the timed call before this one and this one is logging, too: metrics
 leave the device and go to the files."""
@@ -232,8 +234,10 @@ class TimedLoop:
         self.loop = loop
         self.log_every = log_every
         self.clock = PartClock()
-        for owner, method, part in TIMED:
-            target = getattr(loop, owner)
+        graphed = isinstance(loop.update, GraphedUpdate)  # samples without calling the replay
+        self.timed = [row for row in TIMED if not (graphed and row[2] == "sampling")]
+        for owner, method, part in self.timed:
+            target = loop if owner == "loop" else getattr(loop, owner)
             name = f"{owner}.{method}"
             setattr(target, method, self.clock.timed(getattr(target, method), name, part))
 
@@ -256,7 +260,7 @@ class TimedLoop:
 
         with torch_threads(self.loop.config.threads):
             self.loop.run(should_stop)
-        for owner, method, _ in TIMED:
+        for owner, method, _ in self.timed:
             if not self.clock.calls[f"{owner}.{method}"]:
                 raise RuntimeError(
                     f"the training loop did not call {owner}.{method}: mend the table TIMED"

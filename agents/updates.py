@@ -1,0 +1,84 @@
+"""Updates from a replay buffer; on CUDA, sampling and update are one captured graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from agents.replay import ReplayBuffer
+from agents.sac import Metrics, MultiTaskSAC
+
+EAGER_UPDATES = 3
+"""Before the capture: optimisers make their state in them, and libraries their workspaces."""
+
+
+def make_updater(
+    agent: MultiTaskSAC, replay: ReplayBuffer, batch_size: int, *, graph: bool = True
+) -> Callable[[], Metrics]:
+    """A function that samples and updates: one CUDA graph if the agent is on CUDA and capturable.
+
+    Make it after `load_state_dict`: a graph keeps the memory that it was captured with.
+
+    Args:
+        graph: False never captures.
+    """
+
+    def update() -> Metrics:
+        return agent.update(replay.sample(batch_size))
+
+    if graph and agent.log_temperature.is_cuda and agent.capturable:
+        return GraphedUpdate(update, agent.device, [*agent.generators(), replay.generator])
+    return update
+
+
+class GraphedUpdate:
+    """A function of no arguments, captured in a CUDA graph after a few ordinary calls.
+
+    Each call overwrites the metrics that the one before returned.
+
+    Args:
+        update: only launches kernels: it never waits for the device, and finds and leaves
+            everything in the same memory.
+        generators: all that it draws from.
+    """
+
+    def __init__(
+        self,
+        update: Callable[[], Metrics],
+        device: torch.device,
+        generators: list[torch.Generator],
+    ):
+        self.update = update
+        self.device = device
+        self.generators = generators
+        # Ordinary calls use the stream of the capture, where the libraries' workspaces then are.
+        self.stream = torch.cuda.Stream(device)
+        self.eager_updates = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self) -> Metrics:
+        if self.graph is None and self.eager_updates < EAGER_UPDATES:
+            self.eager_updates += 1
+            return self._update_eagerly()
+        if self.graph is None:
+            self.graph = self._capture()
+        self.graph.replay()
+        return self.metrics
+
+    def _update_eagerly(self) -> Metrics:
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            metrics = self.update()
+        current.wait_stream(self.stream)
+        return metrics
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        for generator in self.generators:
+            graph.register_generator_state(generator)
+        # Other threads, such as TensorBoard's, may use the device meanwhile.
+        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+            self.metrics = self.update()
+        return graph
