@@ -98,11 +98,11 @@ class TrainConfig:
     device: str = "auto"
     """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
     precision: str = "fp32"
-    """fp32, or bf16: networks compute updates in bfloat16; parameters, optimisers, losses and Gramians
-    stay in float32. Faster where the hardware has it, slow where not."""
+    """fp32, or bf16: networks compute updates in bfloat16, while parameters, optimisers, losses and
+    Gramians stay in float32. Faster where the hardware has it, slow where not."""
     cuda_graph: Literal["auto", "off"] = "auto"
-    """With CUDA, whether sampling and update run as one captured graph; auto: where the combiner never
-    waits for the device (docs/performance.md)."""
+    """With CUDA, whether sampling and update run as one captured graph; auto: where the combiner
+    never waits for the device (docs/performance.md)."""
     threads: int | None = None
     """CPU threads of the learner; none: one per core. Small networks gain little from a second one,
     and several threads are many times slower than one while another program keeps a core busy."""

@@ -122,7 +122,7 @@ class LossCombiner(Combiner):
         shared: Sequence[Tensor],
         heads: Sequence[Tensor],
     ) -> tuple[list[Tensor], tuple[Tensor, ...], Tensor, CombinerInfo]:
-        """The direction, the heads' gradients of the weighted loss, and what multiplies them [K]."""
+        """The direction, the heads' gradients of the weighted loss, and their factors [K]."""
         present = self._all_present(task_losses, present)
         losses = task_losses.detach()
         weights = self._weigh_present(losses, present)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -66,7 +67,7 @@ class Perceptron:
         sizes = [in_size + num_tasks, *[network.width] * network.depth]
         self.layers = [
             Product(stack, num_tasks * batch, inner, columns)
-            for inner, columns in zip(sizes[:-1], sizes[1:], strict=True)
+            for inner, columns in itertools.pairwise(sizes)
         ]
         self.layers.append(Product(stack * num_tasks, batch, network.width, out_size))
 

@@ -16,9 +16,18 @@ from agents import (
     SACConfig,
     Transition,
 )
+from agents.flat_parameters import FlatParameters
 from agents.losses import actor_loss, critic_loss, td_target
 from agents.policy import squashed_sample
-from mtrl_fair import NonFiniteError, fairgrad_weights, make_combiner
+from mtrl_fair import (
+    COMBINERS,
+    Combiner,
+    LossCombiner,
+    NonFiniteError,
+    fairgrad_weights,
+    make_combiner,
+)
+from mtrl_fair.combiner import Differentiated
 
 K, B, OBS, ACT = 3, 8, 5, 2
 NETWORK = NetworkConfig(width=16, depth=2, layer_norm=True)
@@ -30,6 +39,7 @@ def make_agent(
     architecture: str = "multi_head",
     config: SACConfig = CONFIG,
     seed: int = 0,
+    precision: str = "fp32",
     **sizes: int,
 ) -> MultiTaskSAC:
     tasks = sizes.get("num_tasks", K)
@@ -42,6 +52,7 @@ def make_agent(
         make_combiner(combiner, num_tasks=tasks) if config.combine_temperature else None,
         architecture=architecture,
         config=config,
+        precision=precision,
         seed=seed,
     )
 
@@ -252,6 +263,31 @@ def test_an_action_that_is_not_finite_names_the_task():
         agent.act(np.zeros((K, OBS), np.float32))
 
 
+@pytest.mark.parametrize("which", ["critic", "actor"])
+def test_off_the_cpu_a_step_that_is_not_finite_changes_nothing_until_it_is_reported(
+    which, monkeypatch
+):
+    agent, batch = make_agent(), make_batch()
+    agent.update(batch)
+    # The branches of a device where looking would make the host wait, on real values.
+    monkeypatch.setattr(Tensor, "is_cuda", property(lambda self: True))
+    optimizer = getattr(agent, f"{which}_optimizer")
+    before = optimizer.parameters.vector.clone()
+    state = copy.deepcopy(optimizer.adam.state_dict())
+    bad = make_batch(1)
+    bad.observation[1, 0, 0] = float("nan")
+    getattr(agent, f"update_{which}")(bad)
+    getattr(agent, f"update_{which}")(batch)  # nor does a good one that comes before the report
+    assert torch.equal(optimizer.parameters.vector, before)
+    for name, value in state["state"][0].items():
+        assert torch.equal(optimizer.adam.state_dict()["state"][0][name], value), name
+    with pytest.raises(NonFiniteError, match=f"{which} gradient of task 1 is not finite"):
+        agent.check()
+    agent.check()
+    getattr(agent, f"update_{which}")(batch)
+    assert not torch.equal(optimizer.parameters.vector, before)
+
+
 @pytest.mark.gpu
 def test_state_moves_between_devices():
     agent = make_agent()
@@ -273,8 +309,105 @@ def test_metrics_stay_tensors_without_a_graph():
         assert value.shape == ((K,) if "{task}" in key else ()), key
 
 
+@pytest.mark.parametrize("combiner", COMBINERS)
+def test_one_backward_or_task_gradients_every_combiner_takes_the_loop_s_step(combiner, monkeypatch):
+    """`combine` on the gradients of a loop is the slow obvious version of every method."""
+    options = {"min_loss": -1e3} if combiner in ("si", "famo") else {}
+    options |= {"seed": 0} if combiner in ("rlw", "pcgrad", "graddrop") else {}
+    agents = []
+    for _ in range(2):
+        agent = make_agent()
+        for optimizer in (agent.critic_optimizer, agent.actor_optimizer):
+            optimizer.combiner = make_combiner(combiner, num_tasks=K, **options)
+        agents.append(agent)
+    fast, slow = agents
+
+    def loop(self, task_loss_fn, parameters, batch, task_parameters, **_):
+        leaves = {
+            name: tensor.detach().requires_grad_()
+            for name, tensor in {**parameters, **task_parameters}.items()
+        }
+        with torch.enable_grad():
+            losses, aux = task_loss_fn(leaves, batch)
+        rows = [
+            torch.autograd.grad(loss, list(leaves.values()), retain_graph=True) for loss in losses
+        ]
+        columns = dict(zip(leaves, zip(*rows, strict=True), strict=True))
+        direction, info = self.combine(
+            {name: torch.stack(columns[name]) for name in parameters}, losses.detach()
+        )
+        own = {
+            name: torch.stack([column[k] for k, column in enumerate(columns[name])])
+            for name in task_parameters
+        }
+        aux = {key: value.detach() for key, value in aux.items()}
+        return Differentiated((losses.detach(), aux), direction, own, info)
+
+    for step in range(2):
+        batch = make_batch(step)
+        metrics = fast.update(batch)
+        with monkeypatch.context() as patch:
+            for base in (Combiner, LossCombiner):
+                patch.setattr(base, "differentiate", loop)
+            expected = slow.update(batch)
+        for key, value in metrics.items():
+            torch.testing.assert_close(value, expected[key], rtol=2e-3, atol=1e-4)
+    for ours, theirs in zip(fast.critic.parameters(), slow.critic.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_network_s_parameters_are_views_of_one_vector(architecture):
+    network = make_agent(architecture=architecture).critic
+    before = {name: parameter.clone() for name, parameter in network.named_parameters()}
+    flat = FlatParameters(network)
+    own = network.task_parameter_names()
+    assert set(flat.own) == own
+    assert set(flat.shared) == set(before) - own
+    assert flat.vector.numel() == sum(value.numel() for value in before.values())
+    for name, parameter in network.named_parameters():
+        assert torch.equal(parameter, before[name])
+    flat.vector.fill_(2.0)
+    flat.vector.grad.copy_(torch.arange(flat.vector.numel()))
+    parts = {**flat.shared, **flat.own}
+    for name, parameter in network.named_parameters():
+        assert (parameter == 2).all()
+        assert (parts[name] == 2).all()
+        assert parameter.grad.shape == parameter.shape
+    shared = torch.cat([network.get_parameter(name).grad.flatten() for name in flat.shared])
+    assert torch.equal(shared, torch.arange(flat.num_shared).float())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("which", ["critic", "actor"])
+def test_bf16_gradients_are_close_to_fp32_ones(which, architecture):
+    """Within 10 % of each task's gradient norm; every other number of the update is float32."""
+    network = NetworkConfig(width=64, depth=3)
+    config = SACConfig(actor=network, critic=network, max_grad_norm=None)
+    agents = [
+        make_agent(architecture=architecture, config=config, precision=precision)
+        for precision in ("fp32", "bf16")
+    ]
+    parts = zip(*(make_batch(seed) for seed in range(16)), strict=True)
+    batch = Batch(*(torch.cat(part, 1) for part in parts))
+    seen = []
+    for agent in agents:
+        metrics = getattr(agent, f"update_{which}")(batch)
+        size = getattr(agent, f"{which}_optimizer").parameters.num_shared
+        seen.append(agent.task_gradients[: K * size].view(K, size).clone())
+        metrics = metrics[0] if which == "actor" else metrics
+        assert all(v.dtype == torch.float32 for key, v in metrics.items() if "conflicts" not in key)
+        for state in getattr(agent, f"{which}_optimizer").adam.state.values():
+            assert all(part.dtype == torch.float32 for part in state.values())
+    exact, rounded = seen
+    errors = (rounded - exact).norm(dim=1) / exact.norm(dim=1)
+    assert (errors > 1e-4).all()  # it really computes in bfloat16
+    assert (errors < 0.1).all(), errors
+
+
 @pytest.mark.parametrize("combiner", ["fairgrad", "ls"])
-def test_learns_two_opposite_identity_tasks(combiner):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_learns_two_opposite_identity_tasks(combiner, precision):
     """Observation in [-1, 1], one-step episodes; task 0 wants action = observation, task 1 its
     negative. A policy that confuses tasks earns -4/3 on average, a perfect one 0."""
     network = NetworkConfig(width=64, depth=2)
@@ -289,7 +422,7 @@ def test_learns_two_opposite_identity_tasks(combiner):
         target_rate=0.05,
     )
     sizes = {"num_tasks": 2, "observation_size": 1, "action_size": 1}
-    agent = make_agent(combiner, config=config, **sizes)
+    agent = make_agent(combiner, config=config, precision=precision, **sizes)
     replay = ReplayBuffer(2, 10_000, 1, 1)
     generator = np.random.default_rng(0)
     sign = np.array([[1.0], [-1.0]])

@@ -1,7 +1,5 @@
 """What a CUDA graph needs of an update, shown without a GPU; and the graph itself with one."""
 
-import contextlib
-
 import numpy as np
 import pytest
 import torch
@@ -70,9 +68,11 @@ def test_updates_of_capturable_combiners_never_wait_for_the_device(combiner):
     with meta_as_cuda():
         update = make_update("meta", combiner)
         capturable = make_combiner(combiner, K).capturable or combiner == "fairgrad"
-        outcome = contextlib.nullcontext() if capturable else pytest.raises(Exception)
-        with outcome:
+        if capturable:
             check_replayable(update, updates.EAGER_UPDATES)
+        else:  # the first updates run without the stand-in, where torch itself finds no values
+            with pytest.raises((HostSyncError, NotImplementedError, RuntimeError, TypeError)):
+                check_replayable(update, updates.EAGER_UPDATES)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -195,7 +195,7 @@ def fill(replay: ReplayBuffer, steps: int) -> None:
 
 def test_on_the_cpu_an_updater_samples_and_updates():
     learners = [make_learner("cpu") for _ in range(2)]
-    for agent, replay in learners:
+    for _, replay in learners:
         fill(replay, 20)
     updater = make_updater(*learners[0], BATCH)
     agent, replay = learners[1]
