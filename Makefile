@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-BENCHMARK ?= solver
+BENCHMARK ?= solver update
 INSTALLED := $(VENV)/installed
 
 .PHONY: setup train test bench lint format clean
@@ -22,7 +22,7 @@ test: setup
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: setup
-	$(BIN)/python scripts/bench.py $(BENCHMARK) $(ARGS)
+	@for name in $(BENCHMARK); do $(BIN)/python scripts/bench.py $$name $(ARGS) || exit; done
 
 lint: setup
 	$(BIN)/ruff format --check .
