@@ -109,7 +109,9 @@ class MultiTaskSAC:
             for optimizer in (self.actor_optimizer, self.critic_optimizer)
             if not optimizer.needs_losses_only
         ]
-        self.task_gradients = torch.empty(num_tasks * max(sizes, default=0), device=device)
+        self.task_gradients = torch.empty(
+            num_tasks * max(sizes, default=0), dtype=self.dtype, device=device
+        )
         num_temperatures = num_tasks if config.per_task_temperature else 1
         self.log_temperature = torch.full(
             (num_temperatures,), float(np.log(config.initial_temperature)), device=device

@@ -10,16 +10,12 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from mtrl_fair.gramian import at_least_float32, gramian_of, per_row, total_norm
 from mtrl_fair.names import check_name
 from mtrl_fair.randomness import Randomness
 from mtrl_fair.scale import Scale, scale_factor
 from mtrl_fair.solver import NonFiniteError, check_gramian
 from mtrl_fair.task_gradients import TaskLossFn, split_rows, task_losses_and_gradients
-
-GRAMIAN_PIECE = 1024
-"""Columns of the task gradients in one product."""
-GRAMIAN_MOST_TASKS = 32
-"""With more tasks, one product is as fast."""
 
 Gradients = TypeVar("Gradients", Tensor, dict[str, Tensor])
 P = ParamSpec("P")
@@ -128,7 +124,7 @@ class Combiner(nn.Module, ABC):
         """The method itself.
 
         Args:
-            rows: task gradients by name, [K, P], at least float32.
+            rows: task gradients by name, [K, P], in their own dtype.
             gramian: [K, K], their inner products.
             task_losses: [K], detached.
             present: [K] (bool), the tasks that have a gradient.
@@ -137,7 +133,12 @@ class Combiner(nn.Module, ABC):
     @torch.no_grad()
     @full_precision
     def combine(
-        self, task_gradients: Gradients, task_losses: Tensor, present: Tensor | None = None
+        self,
+        task_gradients: Gradients,
+        task_losses: Tensor,
+        present: Tensor | None = None,
+        *,
+        dtype: torch.dtype | None = None,
     ) -> tuple[Gradients, CombinerInfo]:
         """The direction that the method makes of given task gradients.
 
@@ -146,6 +147,7 @@ class Combiner(nn.Module, ABC):
             task_losses: [K].
             present: [K] (bool), as `task_mean` returns it. A task that is not present, or whose
                 gradient is zero, gets weight 0.
+            dtype: of the direction; None: that of the task gradients.
 
         Returns:
             The direction, [P] or a dict of [*shape], and a `CombinerInfo`.
@@ -169,11 +171,8 @@ class Combiner(nn.Module, ABC):
                 f" {sorted({len(gradient) for gradient in named.values()})} rows: one of each per"
                 " task"
             )
-        # Half-precision products would overflow; the combination returns to the gradients' dtype.
         rows = {
-            name: gradient.detach()
-            .reshape(len(task_losses), -1)
-            .to(torch.promote_types(gradient.dtype, torch.float32))
+            name: gradient.detach().reshape(len(task_losses), -1)
             for name, gradient in named.items()
         }
         if present is not None:
@@ -186,10 +185,12 @@ class Combiner(nn.Module, ABC):
         # Not from the Gramian: w' A w cancels where gradients conflict strongly.
         norm = norm_of_sum = total_norm(parts.values())
         if self.scale == "norm":
-            norm_of_sum = total_norm(row.sum(0) for row in rows.values())
+            norm_of_sum = total_norm(at_least_float32(row).sum(0) for row in rows.values())
         factor = self._factor(norm, norm_of_sum, len(task_losses))
+        if self.scale != "none" or self.max_norm is not None:
+            parts = {name: part * factor for name, part in parts.items()}
         direction = {
-            name: (part * factor).to(named[name].dtype).reshape(named[name].shape[1:])
+            name: part.to(dtype or named[name].dtype).reshape(named[name].shape[1:])
             for name, part in parts.items()
         }
         norms = gramian.diagonal().sqrt()
@@ -235,7 +236,8 @@ class Combiner(nn.Module, ABC):
         if out is None:
             direction, info = self.combine({name: gradients[name] for name in parameters}, losses)
         else:
-            joined, info = self.combine(out, losses)
+            dtype = next(iter(parameters.values())).dtype
+            joined, info = self.combine(out, losses, dtype=dtype)
             direction = split_rows(joined, parameters)
         own = {name: gradients[name] for name in task_parameters or {}}
         if self.weighted_heads:
@@ -376,45 +378,12 @@ def weighted_loss(weights: Tensor, task_losses: Tensor) -> Tensor:
     return weights @ task_losses.to(torch.promote_types(weights.dtype, task_losses.dtype))
 
 
-def weighted_sum(weights: Tensor, rows: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Σ w_i g_i of task gradients by name."""
-    return {name: weights.to(row.dtype) @ row for name, row in rows.items()}
-
-
-def gramian_of(rows: Iterable[Tensor]) -> Tensor:
-    """The inner products [K, K] of task gradients, the sum of those of parts [K, P].
-
-    A product over long rows is cut into short ones, which CPUs compute three times as fast, and
-    which add up less rounding.
-    """
-    return torch.stack([_gramian_of(row) for row in rows]).sum(0)
-
-
-def _gramian_of(rows: Tensor) -> Tensor:
-    pieces = rows.shape[1] // GRAMIAN_PIECE
-    if pieces < 2 or len(rows) > GRAMIAN_MOST_TASKS:
-        return rows @ rows.mT
-    whole, rest = rows.split([pieces * GRAMIAN_PIECE, rows.shape[1] - pieces * GRAMIAN_PIECE], 1)
-    cut = whole.view(len(rows), pieces, GRAMIAN_PIECE).transpose(0, 1)
-    return (cut @ cut.mT).sum(0) + rest @ rest.mT
-
-
-def per_row(values: Tensor, rows: Tensor) -> Tensor:
-    """Values [K] in the form that multiplies rows [K, *shape], in their dtype."""
-    return values.to(rows.dtype).view(-1, *[1] * (rows.ndim - 1))
-
-
 def accumulate(parameter: Tensor, gradient: Tensor) -> None:
     """Adds to `.grad`, as backward does."""
     if parameter.grad is None:
         parameter.grad = gradient.detach().clone()
     else:
         parameter.grad += gradient
-
-
-def total_norm(parts: Iterable[Tensor]) -> Tensor:
-    """The norm [] of all parts together."""
-    return torch.stack([torch.linalg.vector_norm(part) for part in parts]).norm()
 
 
 def check_present(present: Tensor, task_losses: Tensor) -> None:

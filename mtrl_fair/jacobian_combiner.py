@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mtrl_fair.combiner import Aggregate, Combiner
+from mtrl_fair.gramian import at_least_float32
 
 
 class JacobianCombiner(Combiner):
@@ -25,7 +26,7 @@ class JacobianCombiner(Combiner):
     def aggregate(
         self, rows: dict[str, Tensor], gramian: Tensor, task_losses: Tensor, present: Tensor
     ) -> Aggregate:
-        joined = torch.cat(list(rows.values()), 1)
+        joined = at_least_float32(torch.cat(list(rows.values()), 1))
         direction, weights = self.direct(joined, present)
         parts = direction.split([row.shape[1] for row in rows.values()])
         named = dict(zip(rows, parts, strict=True))

@@ -18,11 +18,9 @@ from mtrl_fair.combiner import (
     check_head_gradients,
     check_present,
     full_precision,
-    per_row,
-    total_norm,
     weighted_loss,
-    weighted_sum,
 )
+from mtrl_fair.gramian import per_row, total_norm, weighted_sum
 from mtrl_fair.solver import NonFiniteError
 from mtrl_fair.task_gradients import TaskLossFn, check_losses, count_tasks, detach, own_leaves
 

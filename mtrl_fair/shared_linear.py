@@ -9,13 +9,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
+class Slot:
+    """Memory [K, *shape] for the gradients of a parameter's copies, in a dtype of its own."""
+
+    def __init__(self, tensor: Tensor):
+        self.tensor = tensor
+        self.written = False
+
+
 class SharedLinear(torch.autograd.Function):
     """data @ weight + bias, computed in the data's dtype.
 
     data [*stack, K, ..., in] and one weight [*stack, in, out] ([*stack, out, in] if `transposed`)
     per entry of `stack`, with at most one such dimension. With `per_task`, weight and bias are
     given as their K stride-0 copies [K, *shape]: the products are the same, but the gradients of
-    the copies stay apart, and are written to the slots [K, *shape] if there are any.
+    the copies stay apart. Where there is a slot, they are written there and not returned.
     """
 
     @staticmethod
@@ -26,8 +34,8 @@ class SharedLinear(torch.autograd.Function):
         bias: Tensor | None,
         per_task: bool,
         transposed: bool,
-        weight_slot: Tensor | None,
-        bias_slot: Tensor | None,
+        weight_slot: Slot | None,
+        bias_slot: Slot | None,
     ) -> Tensor:
         matrix = (weight[0] if per_task else weight).to(data.dtype)
         matrix = matrix.mT if transposed else matrix
@@ -57,14 +65,20 @@ class SharedLinear(torch.autograd.Function):
             if ctx.needs_input_grad[1]:
                 inputs = _apart(data, matrix)
                 left, right = (apart, inputs) if ctx.transposed else (inputs, apart)
-                for_weight = weight_slot
-                if for_weight is None:
+                if weight_slot is None:
                     shape = (matrix.mT if ctx.transposed else matrix).shape
                     for_weight = data.new_empty(apart.shape[1], *shape, dtype=ctx.dtype)
-                _products_per_task(left, right, for_weight)
+                    _products_per_task(left, right, for_weight)
+                else:
+                    _products_per_task(left, right, weight_slot.tensor)
+                    weight_slot.written = True
             if ctx.needs_input_grad[2]:
                 sums = apart.sum(2, dtype=ctx.bias_dtype).movedim(1, 0).reshape(ctx.bias_shape)
-                for_bias = sums if bias_slot is None else bias_slot.copy_(sums)
+                if bias_slot is None:
+                    for_bias = sums
+                else:
+                    bias_slot.tensor.copy_(sums)
+                    bias_slot.written = True
         else:
             if ctx.needs_input_grad[1]:
                 inputs = _rows(data, matrix)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from mtrl_fair.shared_linear import Slot
 from mtrl_fair.task_parameter import NotPerTaskError, TaskParameter
 
 TaskLossFn = Callable[[dict[str, Tensor], Any], Any]
@@ -70,7 +71,8 @@ def task_losses_and_gradients(
         task_parameters: parameters [K, *shape] whose row k only task k uses, such as heads.
         has_aux: whether task_loss_fn returns (task losses, aux), as in `torch.func.grad`.
         out: [K, P], receives the gradients of the shared parameters, flattened, in their order. A
-            matrix that is used again and again saves most of the time that fresh memory costs.
+            matrix that is used again and again saves most of the time that fresh memory costs. Its
+            dtype is that of the gradients, which may have lower precision than the parameters.
 
     Returns:
         what task_loss_fn returned, detached, and gradients by name: [K, *shape] for both kinds of
@@ -79,19 +81,18 @@ def task_losses_and_gradients(
     num_tasks = count_tasks(batch)
     slots = _slots(parameters, num_tasks, out)
     own = own_leaves(task_parameters)
+    gradients: dict[str, Any]
     copies = {
         name: tensor.detach().expand(num_tasks, *tensor.shape).requires_grad_()
         for name, tensor in parameters.items()
     }
+    leaves = {**copies, **own}
     try:
         with torch.enable_grad():
             shared = {name: TaskParameter.of(copies[name], slots.get(name)) for name in copies}
             output = task_loss_fn({**shared, **own}, batch)
             total = check_losses(output[0] if has_aux else output, num_tasks).sum()
-        leaves = {**copies, **own}
-        found = torch.autograd.grad(
-            total, list(leaves.values()), allow_unused=True, materialize_grads=True
-        )
+        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
         gradients = dict(zip(leaves, found, strict=True))
     except NotPerTaskError as error:
         warnings.warn(
@@ -101,9 +102,11 @@ def task_losses_and_gradients(
         )
         with torch.enable_grad():
             output, gradients = _loop(task_loss_fn, parameters, own, batch, num_tasks, has_aux)
-    for name, slot in slots.items():
-        if gradients[name] is not slot:
-            gradients[name] = slot.copy_(gradients[name])
+    for name, gradient in gradients.items():
+        if name in slots:
+            gradients[name] = _settle(slots[name], gradient)
+        elif gradient is None:
+            gradients[name] = torch.zeros_like(leaves[name], memory_format=torch.contiguous_format)
     return detach(output), gradients
 
 
@@ -123,19 +126,27 @@ def split_rows(matrix: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Te
     }
 
 
-def _slots(
-    parameters: Mapping[str, Tensor], num_tasks: int, out: Tensor | None
-) -> dict[str, Tensor]:
+def _slots(parameters: Mapping[str, Tensor], num_tasks: int, out: Tensor | None) -> dict[str, Slot]:
     if out is None:
         return {}
     expected = (num_tasks, sum(tensor.numel() for tensor in parameters.values()))
-    types = {tensor.dtype for tensor in parameters.values()}
-    if out.shape != expected or types != {out.dtype}:
+    if out.shape != expected or not out.is_floating_point():
         raise ValueError(
-            f"out is {list(out.shape)} {out.dtype}, expected {list(expected)}"
-            f" {' and '.join(map(str, types))}, the shared parameters' number and dtype"
+            f"out is {list(out.shape)} {out.dtype}, expected {list(expected)}, the numbers of tasks"
+            " and of shared parameters, and a floating-point type"
         )
-    return split_rows(out, parameters)
+    return {name: Slot(tensor) for name, tensor in split_rows(out, parameters).items()}
+
+
+def _settle(slot: Slot, gradient: Tensor | None) -> Tensor:
+    """The slot's gradients, with what came from uses that did not write there."""
+    if gradient is not None and slot.written:
+        slot.tensor += gradient
+    elif gradient is not None:
+        slot.tensor.copy_(gradient)
+    elif not slot.written:
+        slot.tensor.zero_()
+    return slot.tensor
 
 
 def _loop(

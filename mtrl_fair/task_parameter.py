@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
-from mtrl_fair.shared_linear import SharedLinear
+from mtrl_fair.shared_linear import SharedLinear, Slot
 
 
 class NotPerTaskError(Exception):
@@ -21,21 +21,21 @@ class TaskParameter(Tensor):
     """Looks like a shared parameter [*shape]; computes as its K copies [K, *shape]."""
 
     copies: Tensor
-    slot: Tensor | None
+    slot: Slot | None
 
     @staticmethod
-    def of(copies: Tensor, slot: Tensor | None = None) -> TaskParameter:
+    def of(copies: Tensor, slot: Slot | None = None) -> TaskParameter:
         """Makes one from the copies.
 
         Args:
-            slot: [K, *shape], where the first use that can writes the gradient of the copies.
+            slot: where the first use that can writes the gradients of the copies.
         """
         parameter = copies.detach()[0].as_subclass(TaskParameter)
         parameter.copies = copies
         parameter.slot = slot
         return parameter
 
-    def take_slot(self) -> Tensor | None:
+    def take_slot(self) -> Slot | None:
         """The slot; None from the second time on, because two uses must not share it."""
         slot, self.slot = self.slot, None
         return slot

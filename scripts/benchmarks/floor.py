@@ -16,9 +16,9 @@ TWINS = 2
 
 
 class Product(NamedTuple):
-    """left [count, rows, inner] @ right [count, inner, columns]."""
+    """left [stack, rows, inner] @ right [stack, inner, columns]."""
 
-    count: int
+    stack: int
     rows: int
     inner: int
     columns: int
@@ -77,16 +77,16 @@ class Perceptron:
 
     def backward(self, weights: bool, inputs: bool) -> Iterator[Product]:
         """Gradients of the weights, and of every layer's input; of the first one's if wanted."""
-        for index, (count, rows, inner, columns, _) in reversed(list(enumerate(self.layers))):
+        for index, (stack, rows, inner, columns, _) in reversed(list(enumerate(self.layers))):
             if index or inputs:
-                yield Product(count, rows, columns, inner, "right")
+                yield Product(stack, rows, columns, inner, "right")
             if weights:
-                yield Product(count, inner, rows, columns, "left")
+                yield Product(stack, inner, rows, columns, "left")
 
 
 def flops(products: list[Product]) -> int:
     """Floating-point operations, two per multiplication and addition."""
-    return sum(2 * p.count * p.rows * p.inner * p.columns for p in products)
+    return sum(2 * p.stack * p.rows * p.inner * p.columns for p in products)
 
 
 def make_floor(
@@ -94,10 +94,10 @@ def make_floor(
 ) -> Callable[[], None]:
     """Runs the products one after the other, each into memory of its own."""
     operands = []
-    for count, rows, inner, columns, transposed in products:
-        left = _random((count, rows, inner), transposed == "left", dtype, device)
-        right = _random((count, inner, columns), transposed == "right", dtype, device)
-        out = torch.empty(count, rows, columns, dtype=dtype, device=device)
+    for stack, rows, inner, columns, transposed in products:
+        left = _random((stack, rows, inner), transposed == "left", dtype, device)
+        right = _random((stack, inner, columns), transposed == "right", dtype, device)
+        out = torch.empty(stack, rows, columns, dtype=dtype, device=device)
         operands.append((left, right, out))
 
     def run() -> None:
