@@ -10,6 +10,12 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from mtrl_fair.arguments import (
+    check_head_gradients,
+    check_present,
+    check_task_gradients,
+    trainable_parameters,
+)
 from mtrl_fair.gramian import at_least_float32, gramian_of, per_row, total_norm
 from mtrl_fair.names import check_name
 from mtrl_fair.randomness import Randomness
@@ -159,11 +165,7 @@ class Combiner(nn.Module, ABC):
         """
         named = task_gradients if isinstance(task_gradients, dict) else {"": task_gradients}
         least = 1 if isinstance(task_gradients, dict) else 2
-        if not named or not all(_are_task_gradients(value, least) for value in named.values()):
-            raise ValueError(
-                "task gradients must be a floating-point tensor [K, P], or a dict of [K, *shape],"
-                f" got {[_describe(value) for value in named.values()]}"
-            )
+        check_task_gradients(named.values(), least)
         self._check_losses(task_losses)
         if any(len(gradient) != len(task_losses) for gradient in named.values()):
             raise ValueError(
@@ -341,35 +343,8 @@ class Combiner(nn.Module, ABC):
         shared_parameters: Iterable[Tensor],
         task_parameters: Sequence[Iterable[Tensor]] | None,
     ) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """The trainable shared parameters, and those of each task."""
         self._check_losses(task_losses)
-        if not task_losses.requires_grad:
-            raise ValueError("the task losses have no graph: compute them with gradients enabled")
-        shared = _trainable(shared_parameters)
-        if not shared:
-            raise ValueError(
-                "no shared parameters that require a gradient: give the common trunk's, as a list,"
-                " because a generator such as module.parameters() can be used once only"
-            )
-        if task_parameters is None:
-            return shared, [[] for _ in task_losses]
-        own = [_trainable(parameters) for parameters in task_parameters]
-        if len(own) != len(task_losses):
-            raise ValueError(
-                f"task_parameters has {len(own)} collections for {len(task_losses)} task losses:"
-                " give one per task, empty ones included"
-            )
-        if not any(own):
-            raise ValueError(
-                "task_parameters holds no parameter that requires a gradient: give lists, because a"
-                " generator such as module.parameters() can be used once only, or leave it out"
-            )
-        heads = [id(parameter) for parameters in own for parameter in parameters]
-        if len(set(heads)) < len(heads) or {id(parameter) for parameter in shared} & set(heads):
-            raise ValueError(
-                "a parameter belongs to several tasks: give it to shared_parameters only"
-            )
-        return shared, own
+        return trainable_parameters(task_losses, shared_parameters, task_parameters)
 
 
 @full_precision
@@ -384,58 +359,6 @@ def accumulate(parameter: Tensor, gradient: Tensor) -> None:
         parameter.grad = gradient.detach().clone()
     else:
         parameter.grad += gradient
-
-
-def check_present(present: Tensor, task_losses: Tensor) -> None:
-    """Raises ValueError unless `present` is a tensor [K] (bool)."""
-    if (
-        not isinstance(present, Tensor)
-        or present.shape != task_losses.shape
-        or present.dtype != torch.bool
-    ):
-        raise ValueError(
-            f"present must be a boolean torch tensor {list(task_losses.shape)}, as task_mean"
-            f" returns it, got {_describe(present)}"
-        )
-
-
-def check_head_gradients(gradients: Sequence[Sequence[Tensor]]) -> None:
-    """Raises NonFiniteError, on CPU, if a head's gradient is not finite."""
-    wrong = [
-        k
-        for k, parts in enumerate(gradients)
-        if not all(part.is_cuda or part.isfinite().all() for part in parts)
-    ]
-    if wrong:
-        raise NonFiniteError("gradient of the head", wrong)
-
-
-def _are_task_gradients(value: Any, least: int) -> bool:
-    return isinstance(value, Tensor) and value.ndim >= least and value.is_floating_point()
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{list(value.shape)} {value.dtype}"
-    return type(value).__name__
-
-
-def _trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
-    if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
-        raise ValueError(
-            f"parameters must be a collection of tensors such as module.parameters(), got"
-            f" {type(parameters).__name__}"
-        )
-    found = list(parameters)
-    for parameter in found:
-        if not isinstance(parameter, Tensor):
-            raise ValueError(
-                f"parameters must be tensors, got {type(parameter).__name__}: use"
-                " module.parameters()"
-            )
-    if len({id(parameter) for parameter in found}) < len(found):
-        raise ValueError("a parameter is given twice: give each once")
-    return [parameter for parameter in found if parameter.requires_grad]
 
 
 def _loop(

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtrl_fair.arguments import check_head_gradients, check_present
 from mtrl_fair.combiner import (
     Aggregate,
     Combiner,
     CombinerInfo,
     Differentiated,
     accumulate,
-    check_head_gradients,
-    check_present,
     full_precision,
     weighted_loss,
 )
