@@ -35,6 +35,7 @@ from configs import PRESETS, TrainConfig, to_dict
 from envs.processes import usable_cores
 from mtrl_fair.names import check_name
 from mtrl_fair.runs import RunDirectory
+from scripts.allocator import keep_freed_memory
 from scripts.benchmarks.measure import (
     Report,
     Rows,
@@ -133,6 +134,7 @@ class TrainArguments:
 
 def run(arguments: TrainArguments, console: Console) -> Report:
     """Measures and prints."""
+    keep_freed_memory()  # as train.py does
     device = resolve_device(arguments.device)
     rows = measure_loops(arguments, device, console)
     text = f"{conditions(arguments, device)}\n\n{describe(rows)}"
