@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.finite import FiniteGuard
 from agents.flat_parameters import FlatParameters
 from agents.networks import TaskNetwork
 from mtrl_fair import Combiner, CombinerInfo, LossCombiner, NonFiniteError
+from mtrl_fair.gramian import per_row
 
 LossFunction = Callable[[dict[str, Tensor], Any], tuple[Tensor, dict[str, Tensor]]]
 """(parameters, data) -> task losses [K] and metrics."""
@@ -19,8 +21,8 @@ LossFunction = Callable[[dict[str, Tensor], Any], tuple[Tensor, dict[str, Tensor
 class CombinedOptimizer:
     """Adam along the combined direction for shared parameters and each head's own gradient.
 
-    A step whose losses or gradients are not finite changes nothing, nor does any later one until
-    `check` has reported it.
+    A step whose losses or gradients are not finite changes no parameter, nor does any later one
+    until the guard has reported it.
 
     Args:
         label: the name of the network in metric keys and errors.
@@ -33,35 +35,36 @@ class CombinedOptimizer:
         label: str,
         network: TaskNetwork,
         combiner: Combiner,
-        num_tasks: int,
         learning_rate: float,
         max_grad_norm: float | None,
+        guard: FiniteGuard,
     ):
         self.label = label
         self.combiner = combiner
         self.max_grad_norm = max_grad_norm
+        self.guard = guard
         self.parameters = FlatParameters(network)
         # A combiner may learn something itself, such as the log-variances of "uw".
         self.adam = make_adam([self.parameters.vector, *combiner.parameters()], learning_rate)
-        # Each task's, and that of what was made of them.
-        self.failed = self.parameters.vector.new_zeros(num_tasks + 1, dtype=torch.bool)
 
-    def step(
-        self, task_loss_fn: LossFunction, data: Any, jacobian: Tensor | None
-    ) -> dict[str, Tensor]:
+    def step(self, task_loss_fn: LossFunction, data: Any, buffer: Tensor) -> dict[str, Tensor]:
         """Takes one step.
 
         Args:
             data: a tuple of tensors [K, B, …].
-            jacobian: [K, number of shared parameters], overwritten; methods of losses need none.
+            buffer: vector whose first `buffer_size(K)` entries are overwritten.
 
         Returns:
             metrics: scalars [], or [K] under keys with the placeholder {task}.
 
         Raises:
-            NonFiniteError: see `check`; off the CPU only `check` raises, because looking would make
-                the host wait for the device.
+            NonFiniteError: on the CPU; elsewhere only the guard's `check` raises, because looking
+                would make the host wait for the device.
         """
+        num_tasks = len(data[0])
+        jacobian = None
+        if not self.needs_losses_only:
+            jacobian = buffer[: self.buffer_size(num_tasks)].view(num_tasks, -1)
         shared, own = self.parameters.shared, self.parameters.own
         for parameter in self.combiner.parameters():
             parameter.grad = None  # the combiner adds to it
@@ -76,7 +79,7 @@ class CombinedOptimizer:
         if not self.needs_losses_only:
             seen = seen + info.gradient_norms
         combined = info.direction_norm + info.weights.sum()
-        self.failed |= ~torch.cat([seen, combined.unsqueeze(0)]).isfinite()
+        found_inf = self.guard.see(self.label, seen, combined)
         shrink, shrink_heads = torch.ones_like(info.direction_norm), torch.ones_like(head_norms)
         if self.max_grad_norm is not None:
             shrink = (self.max_grad_norm / info.direction_norm.clamp(min=1e-12)).clamp(max=1)
@@ -84,13 +87,11 @@ class CombinedOptimizer:
         for name, part in direction.items():
             torch.mul(part, shrink, out=self.parameters.gradients[name])
         for name, rows in own_gradients.items():
-            factor = shrink_heads.view(-1, *[1] * (rows.ndim - 1))
+            factor = per_row(shrink_heads, rows)
             torch.mul(rows, factor, out=self.parameters.gradients[name])
-        # Fused Adam changes nothing where this is 1.
-        self.adam.found_inf = self.failed.any().float()  # type: ignore[attr-defined]
-        self.adam.step()
+        guarded_step(self.adam, found_inf)
         if not losses.is_cuda:
-            self.check()
+            self.guard.check()
         if self.combiner.looks_again:
             with torch.no_grad():
                 self.combiner.after_step(task_loss_fn({**shared, **own}, data)[0])
@@ -107,12 +108,9 @@ class CombinedOptimizer:
         """Whether steps take one ordinary backward, without task gradients."""
         return isinstance(self.combiner, LossCombiner)
 
-    def check(self) -> None:
-        """Raises NonFiniteError if a step since the last check was not finite."""
-        if self.failed.any():  # waits for the device
-            tasks = self.failed[:-1].nonzero().flatten().tolist()
-            self.failed.zero_()
-            raise NonFiniteError(f"{self.label} gradient", tasks)
+    def buffer_size(self, num_tasks: int) -> int:
+        """How many numbers the task gradients of a step are."""
+        return 0 if self.needs_losses_only else num_tasks * self.parameters.num_shared
 
     def _describe(self, info: CombinerInfo) -> dict[str, Tensor]:
         metrics = {
@@ -138,6 +136,12 @@ def make_adam(parameters: list[Tensor], learning_rate: float) -> torch.optim.Ada
     # No warning that the steps before the capture are not captured.
     adam._warned_capturable_if_run_uncaptured = True
     return adam
+
+
+def guarded_step(adam: torch.optim.Adam, found_inf: Tensor) -> None:
+    """A step that changes nothing where `found_inf`, [] float32, is 1 and not 0."""
+    adam.found_inf = found_inf  # type: ignore[attr-defined]
+    adam.step()
 
 
 def _norms_per_task(gradients: dict[str, Tensor], losses: Tensor) -> Tensor:

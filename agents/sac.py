@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.func import functional_call
 
 from agents.config import PRECISIONS, SACConfig
+from agents.finite import FiniteGuard
 from agents.flat_parameters import FlatParameters
 from agents.generators import restore_generator
 from agents.losses import actor_loss, critic_loss, td_target, temperature_loss
 from agents.networks import TaskNetwork
-from agents.optimize import CombinedOptimizer, LossFunction, make_adam
+from agents.optimize import CombinedOptimizer, guarded_step, make_adam
 from agents.policy import split_policy_output, squashed_sample
 from agents.transitions import Batch
 from mtrl_fair import Combiner, NonFiniteError
@@ -69,8 +70,9 @@ class MultiTaskSAC:
         check_name("precision", precision, PRECISIONS)
         self.config = config
         self.dtype = PRECISIONS[precision]
-        self.device = torch.device(device)
+        self.device = torch.empty(0, device=device).device  # "cuda" with its index
         self.num_tasks = num_tasks
+        self.loads = 0
         self.action_size = action_size
         self.critic_combiner = critic_combiner.to(device)
         self.actor_combiner = actor_combiner.to(device)
@@ -90,12 +92,13 @@ class MultiTaskSAC:
             self.critic = TaskNetwork(
                 observation_size + action_size, 1, config=config.critic, stack=(2,), **common
             ).to(device)
+        self.guard = FiniteGuard(("critic", "actor", "temperature"), num_tasks, self.device)
         # Gradients are taken with respect to leaves made for each step; the modules themselves stay
         # frozen, which also keeps the critic still in the actor step.
         self.actor.requires_grad_(False)
         self.critic.requires_grad_(False)
         self.actor_optimizer, self.critic_optimizer = (
-            CombinedOptimizer(label, network, combiner, num_tasks, rate, config.max_grad_norm)
+            CombinedOptimizer(label, network, combiner, rate, config.max_grad_norm, self.guard)
             for label, network, combiner, rate in (
                 ("actor", self.actor, self.actor_combiner, config.actor_learning_rate),
                 ("critic", self.critic, self.critic_combiner, config.critic_learning_rate),
@@ -104,14 +107,9 @@ class MultiTaskSAC:
         self.target_critic = copy.deepcopy(self.critic)
         self.target_parameters = FlatParameters(self.target_critic)
         # Critic and actor take turns in one buffer for their task gradients.
-        sizes = [
-            optimizer.parameters.num_shared
-            for optimizer in (self.actor_optimizer, self.critic_optimizer)
-            if not optimizer.needs_losses_only
-        ]
-        self.task_gradients = torch.empty(
-            num_tasks * max(sizes, default=0), dtype=self.dtype, device=device
-        )
+        optimizers = (self.actor_optimizer, self.critic_optimizer)
+        size = max(optimizer.buffer_size(num_tasks) for optimizer in optimizers)
+        self.task_gradients = torch.empty(size, dtype=self.dtype, device=device)
         num_temperatures = num_tasks if config.per_task_temperature else 1
         self.log_temperature = torch.full(
             (num_temperatures,), float(np.log(config.initial_temperature)), device=device
@@ -167,11 +165,10 @@ class MultiTaskSAC:
         return [self.generator, *itertools.chain(*own)]
 
     def check(self) -> None:
-        """Waits for the device and raises NonFiniteError if an update since the last check was not
-        finite; it has then changed no parameter, and neither has any later one. On the CPU every
-        update checks itself."""
-        for optimizer in (self.critic_optimizer, self.actor_optimizer):
-            optimizer.check()
+        """Waits for the device and raises NonFiniteError if a step of critic, actor or temperature
+        since the last check was not finite. None of the three has changed since; a combiner's own
+        state may have taken it in. On the CPU every update checks itself."""
+        self.guard.check()
 
     def update_critic(self, batch: Batch) -> Metrics:
         with torch.no_grad():
@@ -192,8 +189,8 @@ class MultiTaskSAC:
             q = self._q(self.critic, observation, action, parameters)
             return critic_loss(q, target), {"q/mean/{task}": q.mean((1, 2))}
 
-        return self._step(
-            self.critic_optimizer, task_losses, (batch.observation, batch.action, target)
+        return self.critic_optimizer.step(
+            task_losses, (batch.observation, batch.action, target), self.task_gradients
         )
 
     def update_actor(self, batch: Batch) -> tuple[Metrics, Float[Tensor, "task batch"]]:
@@ -208,7 +205,9 @@ class MultiTaskSAC:
             q = self._q(self.critic, observation, action)
             return actor_loss(q, log_prob, temperature), {"log_prob": log_prob}
 
-        metrics = self._step(self.actor_optimizer, task_losses, (batch.observation, noise))
+        metrics = self.actor_optimizer.step(
+            task_losses, (batch.observation, noise), self.task_gradients
+        )
         log_prob = metrics.pop("log_prob")
         metrics["policy/entropy/{task}"] = -log_prob.mean(-1)
         return metrics, log_prob
@@ -225,7 +224,10 @@ class MultiTaskSAC:
             (rows,) = torch.autograd.grad(losses.sum(), per_task)
             gradient, _ = self.temperature_combiner.combine(rows.unsqueeze(1), losses.detach())
         self.log_temperature.grad = gradient
-        self.temperature_optimizer.step()
+        found_inf = self.guard.see("temperature", losses.detach(), gradient.sum())
+        guarded_step(self.temperature_optimizer, found_inf)
+        if not gradient.is_cuda:
+            self.guard.check()
         if self.temperature_combiner is not None and self.temperature_combiner.looks_again:
             per_task = self.log_temperature.expand(self.num_tasks)
             self.temperature_combiner.after_step(
@@ -250,6 +252,7 @@ class MultiTaskSAC:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.loads += 1  # optimisers and some combiners have other memory now
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
             if isinstance(part, torch.optim.Optimizer):  # the state may come from another device
@@ -257,6 +260,12 @@ class MultiTaskSAC:
                     group["capturable"] = self.log_temperature.is_cuda
         self.log_temperature.copy_(state["log_temperature"])
         restore_generator(self.generator, state["generator"])
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        raise TypeError(
+            "an agent's parameters share memory that copies would not share: make another agent,"
+            " and load this one's state_dict() into it"
+        )
 
     def _combiners(self) -> list[Combiner]:
         found = (self.critic_combiner, self.actor_combiner, self.temperature_combiner)
@@ -276,13 +285,6 @@ class MultiTaskSAC:
         if self.temperature_combiner is not None:
             parts["temperature_combiner"] = self.temperature_combiner
         return parts
-
-    def _step(self, optimizer: CombinedOptimizer, loss_fn: LossFunction, data: Any) -> Metrics:
-        if optimizer.needs_losses_only:
-            return optimizer.step(loss_fn, data, None)
-        size = self.num_tasks * optimizer.parameters.num_shared
-        jacobian = self.task_gradients[:size].view(self.num_tasks, -1)
-        return optimizer.step(loss_fn, data, jacobian)
 
     def _policy(self, output: Tensor) -> tuple[Tensor, Tensor]:
         return split_policy_output(output, self.config.log_std_min, self.config.log_std_max)

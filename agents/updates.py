@@ -18,8 +18,6 @@ def make_updater(
 ) -> Callable[[], Metrics]:
     """A function that samples and updates: one CUDA graph if the agent is on CUDA and capturable.
 
-    Make it after `load_state_dict`: a graph keeps the memory that it was captured with.
-
     Args:
         graph: False never captures.
     """
@@ -28,7 +26,12 @@ def make_updater(
         return agent.update(replay.sample(batch_size))
 
     if graph and agent.log_temperature.is_cuda and agent.capturable:
-        return GraphedUpdate(update, agent.device, [*agent.generators(), replay.generator])
+        return GraphedUpdate(
+            update,
+            agent.device,
+            lambda: [*agent.generators(), replay.generator],
+            lambda: agent.loads,
+        )
     return update
 
 
@@ -40,24 +43,29 @@ class GraphedUpdate:
     Args:
         update: only launches kernels: it never waits for the device, and finds and leaves
             everything in the same memory.
-        generators: all that it draws from.
+        generators: gives all that it draws from.
+        version: gives a number that changes when it is to be captured anew.
     """
 
     def __init__(
         self,
         update: Callable[[], Metrics],
         device: torch.device,
-        generators: list[torch.Generator],
+        generators: Callable[[], list[torch.Generator]],
+        version: Callable[[], int],
     ):
         self.update = update
         self.device = device
         self.generators = generators
+        self.version = version
         # Ordinary calls use the stream of the capture, where the libraries' workspaces then are.
         self.stream = torch.cuda.Stream(device)
-        self.eager_updates = 0
         self.graph: torch.cuda.CUDAGraph | None = None
+        self._start()
 
     def __call__(self) -> Metrics:
+        if self.version() != self.started_with:
+            self._start()
         if self.graph is None and self.eager_updates < EAGER_UPDATES:
             self.eager_updates += 1
             return self._update_eagerly()
@@ -65,6 +73,9 @@ class GraphedUpdate:
             self.graph = self._capture()
         self.graph.replay()
         return self.metrics
+
+    def _start(self) -> None:
+        self.graph, self.eager_updates, self.started_with = None, 0, self.version()
 
     def _update_eagerly(self) -> Metrics:
         current = torch.cuda.current_stream(self.device)
@@ -76,7 +87,7 @@ class GraphedUpdate:
 
     def _capture(self) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
-        for generator in self.generators:
+        for generator in self.generators():
             graph.register_generator_state(generator)
         # Other threads, such as TensorBoard's, may use the device meanwhile.
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):

@@ -42,8 +42,8 @@ def full_precision(function: Callable[P, Result]) -> Callable[P, Result]:
 class CombinerInfo(NamedTuple):
     """What a combiner saw and decided, as detached tensors ready to be logged.
 
-    A method of losses does not look at the task gradients in `backward` and `scalarize`, which then
-    cost one backward; `cosines`, `conflicts` and `gradient_norms` are NaN there.
+    A method of losses does not look at the task gradients in `differentiate`, `backward` and
+    `scalarize`, which then cost one backward: `cosines`, `conflicts` and `gradient_norms` are NaN.
     """
 
     weights: Tensor
@@ -229,7 +229,8 @@ class Combiner(nn.Module, ABC):
             out: [K, P], where the task gradients may be kept, see `task_losses_and_gradients`.
 
         Raises:
-            ValueError, NonFiniteError: as in `combine`.
+            ValueError, NonFiniteError: as in `combine`; the gradients of task parameters are not
+                looked at.
         """
         output, gradients = task_losses_and_gradients(
             task_loss_fn, parameters, batch, task_parameters, has_aux=has_aux, out=out
@@ -238,9 +239,12 @@ class Combiner(nn.Module, ABC):
         if out is None:
             direction, info = self.combine({name: gradients[name] for name in parameters}, losses)
         else:
-            dtype = next(iter(parameters.values())).dtype
+            dtype = torch.promote_types(out.dtype, torch.float32)
             joined, info = self.combine(out, losses, dtype=dtype)
-            direction = split_rows(joined, parameters)
+            direction = {
+                name: part.to(parameters[name].dtype)
+                for name, part in split_rows(joined, parameters).items()
+            }
         own = {name: gradients[name] for name in task_parameters or {}}
         if self.weighted_heads:
             own = {name: rows * per_row(info.weights, rows) for name, rows in own.items()}

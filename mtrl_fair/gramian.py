@@ -35,6 +35,12 @@ def weighted_sum(weights: Tensor, parts: dict[str, Tensor]) -> dict[str, Tensor]
     }
 
 
+def joined(parts: dict[str, Tensor]) -> Tensor:
+    """All parts [K, P] side by side, at least in float32."""
+    values = list(parts.values())
+    return at_least_float32(values[0] if len(values) == 1 else torch.cat(values, 1))
+
+
 def at_least_float32(tensor: Tensor) -> Tensor:
     """The tensor, in float32 if its precision is lower."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

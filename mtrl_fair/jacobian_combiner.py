@@ -5,11 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor
 
 from mtrl_fair.combiner import Aggregate, Combiner
-from mtrl_fair.gramian import at_least_float32
+from mtrl_fair.gramian import joined
 
 
 class JacobianCombiner(Combiner):
@@ -26,8 +25,7 @@ class JacobianCombiner(Combiner):
     def aggregate(
         self, rows: dict[str, Tensor], gramian: Tensor, task_losses: Tensor, present: Tensor
     ) -> Aggregate:
-        joined = at_least_float32(torch.cat(list(rows.values()), 1))
-        direction, weights = self.direct(joined, present)
+        direction, weights = self.direct(joined(rows), present)
         parts = direction.split([row.shape[1] for row in rows.values()])
         named = dict(zip(rows, parts, strict=True))
         return Aggregate(named, weights, weights.new_zeros(()))

@@ -67,7 +67,13 @@ class LossCombiner(Combiner):
         has_aux: bool = False,
         out: Tensor | None = None,
     ) -> Differentiated:
-        """As `Combiner.differentiate`, in one ordinary backward, for which `out` is not needed."""
+        """As `Combiner.differentiate`, in one ordinary backward, for which `out` is not needed.
+
+        As in `backward`, a task whose gradient happens to be zero counts like any other; `combine`
+        gives it weight 0.
+        """
+        if not parameters:
+            raise ValueError("no shared parameters: give at least one")
         shared = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
         own = own_leaves(task_parameters)
         with torch.enable_grad():
@@ -129,7 +135,7 @@ class LossCombiner(Combiner):
         norm = total_norm(gradients[: len(shared)])
         if not norm.is_cuda and not norm.isfinite():
             raise NonFiniteError("gradient of the weighted sum", [])
-        factor = self._factor(norm, norm if norm_of_sum is None else norm_of_sum, len(losses))
+        factor = self._factor(norm, norm_of_sum, len(losses))
         undo = factor if self.weighted_heads else 1 / safe.where(present, 1)
         unseen = weights.new_full(weights.shape, float("nan"))
         info = CombinerInfo(
@@ -157,7 +163,7 @@ class LossCombiner(Combiner):
         if self.scale == "norm" or self.max_norm is not None:
             norm = total_norm(_gradients(task_losses, weights, shared, True))
             norm_of_sum = self._norm_of_sum(task_losses, present, shared)
-            factor = self._factor(norm, norm if norm_of_sum is None else norm_of_sum, len(losses))
+            factor = self._factor(norm, norm_of_sum, len(losses))
             weights = weights * factor
         elif self.scale == "tasks":
             weights = weights * len(losses)
@@ -170,10 +176,10 @@ class LossCombiner(Combiner):
 
     def _norm_of_sum(
         self, task_losses: Tensor, present: Tensor, shared: Sequence[Tensor]
-    ) -> Tensor | None:
-        """The norm of Σ g_i, which only scale="norm" needs."""
+    ) -> Tensor:
+        """The norm [] of Σ g_i; NaN unless scale="norm" needs it."""
         if self.scale != "norm":
-            return None
+            return task_losses.new_full((), float("nan")).detach()
         ones = present.to(task_losses.dtype)
         return total_norm(_gradients(task_losses, ones, shared, True))
 

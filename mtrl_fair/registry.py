@@ -6,11 +6,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mtrl_fair.combiner import Aggregate, Combiner
-from mtrl_fair.gramian import at_least_float32, weighted_sum
+from mtrl_fair.gramian import joined, weighted_sum
 from mtrl_fair.gramian_combiner import GramianCombiner
 from mtrl_fair.methods.cagrad import CAGrad
 from mtrl_fair.methods.dwa import DynamicWeightAverage
@@ -78,8 +77,7 @@ class MatrixWeighting(Combiner):
     def aggregate(
         self, rows: dict[str, Tensor], gramian: Tensor, task_losses: Tensor, present: Tensor
     ) -> Aggregate:
-        jacobian = at_least_float32(torch.cat(list(rows.values()), 1))
-        weights = _check_weights(self.weighting(jacobian), gramian).where(present, 0)
+        weights = _check_weights(self.weighting(joined(rows)), gramian).where(present, 0)
         return Aggregate(weighted_sum(weights, rows), weights, weights.new_zeros(()))
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from mtrl_fair.shared_linear import Slot
-from mtrl_fair.task_parameter import NotPerTaskError, TaskParameter
+from mtrl_fair.linear_function import NotPerTaskError, Slot
+from mtrl_fair.task_parameter import TaskParameter
 
 TaskLossFn = Callable[[dict[str, Tensor], Any], Any]
 
@@ -92,6 +92,8 @@ def task_losses_and_gradients(
             shared = {name: TaskParameter.of(copies[name], slots.get(name)) for name in copies}
             output = task_loss_fn({**shared, **own}, batch)
             total = check_losses(output[0] if has_aux else output, num_tasks).sum()
+        for slot in slots.values():
+            slot.written = False  # by derivatives that the loss function took itself
         found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
         gradients = dict(zip(leaves, found, strict=True))
     except NotPerTaskError as error:

@@ -10,11 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
-from mtrl_fair.shared_linear import SharedLinear, Slot
-
-
-class NotPerTaskError(Exception):
-    """A parameter is used in a way that has no per-task form here."""
+from mtrl_fair.linear_function import NotPerTaskError, SharedLinear, Slot
 
 
 class TaskParameter(Tensor):
@@ -63,12 +59,32 @@ def shared_linear(data: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
         bias: [out] or [1, out], or [E, 1, out].
 
     Returns:
-        [K, …, out] or [E, K, …, out].
+        [K, …, out] or [E, K, …, out]. It has first derivatives by autograd only: `torch.func`'s
+        transforms and second derivatives need `data @ weight`.
+
+    Raises:
+        ValueError: the shapes of data and weight do not fit.
     """
     with torch._C.DisableTorchFunctionSubclass():
+        stacked = weight.ndim - 2
+        if (
+            stacked not in (0, 1)
+            or data.ndim < weight.ndim
+            or data.shape[:stacked] != weight.shape[:stacked]
+            or data.shape[-1] != weight.shape[-2]
+        ):
+            raise ValueError(
+                f"data {list(data.shape)} do not fit weight {list(weight.shape)}: expected"
+                " [K, …, in] and [in, out], or [E, K, …, in] and [E, in, out]"
+            )
+        shared = [isinstance(operand, TaskParameter) for operand in (data, weight, bias)]
+        if shared[0] or (shared[2] and not shared[1]):
+            raise NotPerTaskError(
+                "shared_linear has no form for a parameter as data, or bias alone"
+            )
         if not isinstance(weight, TaskParameter):
             return SharedLinear.apply(data, weight, bias, False, False, None, None)
-        _check_task_major(data, weight.ndim, len(weight.copies), weight.ndim - 2)
+        _check_task_major(data, weight.ndim, len(weight.copies), stacked)
         return _apply(data, weight, bias, transposed=False)
 
 
@@ -137,7 +153,8 @@ def _matmul(func: Any, data: Tensor, weight: Tensor) -> Tensor:
         return _matmul(torch.matmul, data, column).squeeze(-1)
     stacked = weight.ndim - 2
     _check_task_major(data, weight.ndim + 1 if stacked else 2, len(weight.copies))
-    if stacked > 1 or (stacked and data.ndim != weight.ndim + 1):
+    fits = data.ndim == weight.ndim + 1 and data.shape[1] in (1, len(weight))
+    if stacked > 1 or (stacked and not fits):
         return _elementwise(torch.matmul, data, weight)
     if stacked:
         stack_first = data.expand(-1, len(weight), -1, -1).transpose(0, 1)
@@ -157,6 +174,7 @@ def _apply(data: Tensor, weight: TaskParameter, bias: Tensor | None, transposed:
     if bias is None or isinstance(bias, TaskParameter):
         copies = None if bias is None else bias.copies
         return SharedLinear.apply(data, weight.copies, copies, True, transposed, *slots)
+    bias = bias.unsqueeze(-3) if bias.ndim > 2 else bias
     return SharedLinear.apply(data, weight.copies, None, True, transposed, *slots) + bias
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Names of glibc's mallopt(3)."""
@@ -18,7 +19,7 @@ def keep_freed_memory() -> None:
     cleared and mapped anew, which took a sixth of the update's time (measured on two cores). Does
     nothing where the C library is not glibc.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGEST_REUSED)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

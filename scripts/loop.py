@@ -84,7 +84,8 @@ class TrainingLoop:
         Raises:
             NonFiniteError: an action, reward, loss or gradient is not finite. The checkpoint of the
                 last evaluation is kept, and `last_finite.pt` holds the state at that moment, whose
-                update may be half done but has taken no step that is not finite.
+                update may be half done but has taken no step that is not finite. With CUDA, losses
+                and gradients are looked at when metrics are logged.
         """
         resume_step = self.step if self.step else None
         self.logger = MetricLogger(self.run_directory.path, resume_step)
@@ -223,6 +224,7 @@ class TrainingLoop:
 
     def _evaluate(self, should_stop: Callable[[], bool]) -> bool:
         """Evaluates, logs and checkpoints; False if it was asked to stop half-way."""
+        self.agent.check()
         self.reporter.evaluating(self.step, 0.0)
         started = time.monotonic()
         evaluation = evaluate(

@@ -120,12 +120,16 @@ def train(
             return loop.run(should_stop)
     except NonFiniteError as error:
         names = ", ".join(task_set.names[task] for task in error.tasks) or "all tasks together"
+        when = f"at step {loop.step + 1}"
+        if device.type == "cuda":
+            when = f"in the {config.log_every} steps before {loop.step + 1}"
+        bound = ", a lower --combining.actor-min-loss" if config.combiner in ("si", "famo") else ""
         fail(
-            f"the {error.what} of {names} is not finite at step {loop.step + 1}. Training stopped."
+            f"the {error.what} of {names} is not finite {when}. Training stopped."
             f" {run.checkpoint_path(LATEST)} holds the last evaluation's state,"
             f" {run.checkpoint_path(LAST_FINITE)} the last finite one. Start a new run with lower"
             " learning rates (--agent.critic-learning-rate) or a gradient clip"
-            " (--agent.max-grad-norm)",
+            f" (--agent.max-grad-norm){bound}",
             code=1,
         )
     except LossBoundError as error:

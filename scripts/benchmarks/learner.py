@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from agents import MultiTaskSAC, Transition
-from agents.updates import make_updater
+from agents.updates import EAGER_UPDATES, make_updater
 from configs import TrainConfig
 from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
 from scripts.build import build_replay
@@ -33,4 +33,7 @@ def make_update(config: TrainConfig, agent: MultiTaskSAC) -> Callable[[], object
                 generator.normal(size=(num_tasks, OBSERVATION_SIZE)).astype(np.float32),
             )
         )
-    return make_updater(agent, replay, config.agent.batch_size)
+    update = make_updater(agent, replay, config.agent.batch_size)
+    for _ in range(EAGER_UPDATES + 1):  # on CUDA, the last one is the captured graph's first
+        update()
+    return update

@@ -1,6 +1,7 @@
 """The agent's update: against the loop, isolated, deterministic, and it learns."""
 
 import copy
+import sys
 
 import numpy as np
 import pytest
@@ -19,15 +20,7 @@ from agents import (
 from agents.flat_parameters import FlatParameters
 from agents.losses import actor_loss, critic_loss, td_target
 from agents.policy import squashed_sample
-from mtrl_fair import (
-    COMBINERS,
-    Combiner,
-    LossCombiner,
-    NonFiniteError,
-    fairgrad_weights,
-    make_combiner,
-)
-from mtrl_fair.combiner import Differentiated
+from mtrl_fair import NonFiniteError, fairgrad_weights, make_combiner
 
 K, B, OBS, ACT = 3, 8, 5, 2
 NETWORK = NetworkConfig(width=16, depth=2, layer_norm=True)
@@ -102,7 +95,8 @@ def test_gradients_equal_the_loop(architecture, which):
         parameter.data.mul_(1.2)
     agent.log_temperature.copy_(torch.tensor([0.0, -1.0, 1.0]))
     network = getattr(agent, which)
-    reference = copy.deepcopy(agent)
+    reference = make_agent(architecture=architecture)
+    reference.load_state_dict(copy.deepcopy(agent.state_dict()))
     reference_network = getattr(reference, which).requires_grad_(True)
     losses = looped_task_losses(reference, batch, which)
     parameters = dict(reference_network.named_parameters())
@@ -271,21 +265,35 @@ def test_off_the_cpu_a_step_that_is_not_finite_changes_nothing_until_it_is_repor
     agent.update(batch)
     # The branches of a device where looking would make the host wait, on real values.
     monkeypatch.setattr(Tensor, "is_cuda", property(lambda self: True))
-    optimizer = getattr(agent, f"{which}_optimizer")
-    before = optimizer.parameters.vector.clone()
-    state = copy.deepcopy(optimizer.adam.state_dict())
+
+    def learned() -> list[Tensor]:
+        optimizers = (agent.actor_optimizer.adam, agent.critic_optimizer.adam)
+        states = [*optimizers, agent.temperature_optimizer]
+        moments = [
+            part for adam in states for state in adam.state.values() for part in state.values()
+        ]
+        networks = [agent.actor, agent.critic]
+        parameters = [p for network in networks for p in network.parameters()]
+        return [tensor.clone() for tensor in (*parameters, agent.log_temperature, *moments)]
+
     bad = make_batch(1)
-    bad.observation[1, 0, 0] = float("nan")
-    getattr(agent, f"update_{which}")(bad)
-    getattr(agent, f"update_{which}")(batch)  # nor does a good one that comes before the report
-    assert torch.equal(optimizer.parameters.vector, before)
-    for name, value in state["state"][0].items():
-        assert torch.equal(optimizer.adam.state_dict()["state"][0][name], value), name
+    if which == "critic":
+        bad.reward[1, 0] = float("nan")
+    else:  # reaches the actor's loss only
+        bad.observation[1, 0, 0] = float("nan")
+    before = learned()
+    if which == "critic":
+        agent.update(bad)
+    else:
+        _, log_prob = agent.update_actor(bad)
+        agent.update_temperature(log_prob)
+    agent.update(batch)  # nor does a good one that comes before the report
+    assert all(torch.equal(a, b) for a, b in zip(before, learned(), strict=True))
     with pytest.raises(NonFiniteError, match=f"{which} gradient of task 1 is not finite"):
         agent.check()
     agent.check()
-    getattr(agent, f"update_{which}")(batch)
-    assert not torch.equal(optimizer.parameters.vector, before)
+    agent.update(batch)
+    assert not any(torch.equal(a, b) for a, b in zip(before[:4], learned()[:4], strict=True))
 
 
 @pytest.mark.gpu
@@ -309,51 +317,35 @@ def test_metrics_stay_tensors_without_a_graph():
         assert value.shape == ((K,) if "{task}" in key else ()), key
 
 
-@pytest.mark.parametrize("combiner", COMBINERS)
-def test_one_backward_or_task_gradients_every_combiner_takes_the_loop_s_step(combiner, monkeypatch):
-    """`combine` on the gradients of a loop is the slow obvious version of every method."""
-    options = {"min_loss": -1e3} if combiner in ("si", "famo") else {}
-    options |= {"seed": 0} if combiner in ("rlw", "pcgrad", "graddrop") else {}
-    agents = []
-    for _ in range(2):
-        agent = make_agent()
-        for optimizer in (agent.critic_optimizer, agent.actor_optimizer):
-            optimizer.combiner = make_combiner(combiner, num_tasks=K, **options)
-        agents.append(agent)
-    fast, slow = agents
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_every_weight_writes_its_task_gradients_where_they_are_kept(layer_norm, monkeypatch):
+    """A gradient that is first made elsewhere would cost as much as its product."""
+    network = NetworkConfig(width=16, depth=2, layer_norm=layer_norm)
+    agent = make_agent(config=SACConfig(actor=network, critic=network))
+    module = sys.modules["mtrl_fair.task_gradients"]  # hidden by the function of that name
+    settled, seen = module._settle, []
 
-    def loop(self, task_loss_fn, parameters, batch, task_parameters, **_):
-        leaves = {
-            name: tensor.detach().requires_grad_()
-            for name, tensor in {**parameters, **task_parameters}.items()
-        }
-        with torch.enable_grad():
-            losses, aux = task_loss_fn(leaves, batch)
-        rows = [
-            torch.autograd.grad(loss, list(leaves.values()), retain_graph=True) for loss in losses
-        ]
-        columns = dict(zip(leaves, zip(*rows, strict=True), strict=True))
-        direction, info = self.combine(
-            {name: torch.stack(columns[name]) for name in parameters}, losses.detach()
-        )
-        own = {
-            name: torch.stack([column[k] for k, column in enumerate(columns[name])])
-            for name in task_parameters
-        }
-        aux = {key: value.detach() for key, value in aux.items()}
-        return Differentiated((losses.detach(), aux), direction, own, info)
+    def settle(slot, gradient):
+        seen.append((tuple(slot.tensor.shape), slot.written, gradient is None))
+        return settled(slot, gradient)
 
-    for step in range(2):
-        batch = make_batch(step)
-        metrics = fast.update(batch)
-        with monkeypatch.context() as patch:
-            for base in (Combiner, LossCombiner):
-                patch.setattr(base, "differentiate", loop)
-            expected = slow.update(batch)
-        for key, value in metrics.items():
-            torch.testing.assert_close(value, expected[key], rtol=2e-3, atol=1e-4)
-    for ours, theirs in zip(fast.critic.parameters(), slow.critic.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad, rtol=2e-3, atol=1e-5)
+    monkeypatch.setattr(module, "_settle", settle)
+    agent.update(make_batch())
+    direct = [shape for shape, written, alone in seen if written and alone]
+    linear = [
+        (K, *module.weight.shape)
+        for network in (agent.critic, agent.actor)
+        for module in network.trunk
+        if hasattr(module, "weight") and module.weight.shape[-2] > 1
+    ]
+    assert len(linear) == 4
+    assert set(linear) <= set(direct)
+    assert len(direct) == 2 * len(linear)  # their biases, too
+
+
+def test_an_agent_is_not_copied():
+    with pytest.raises(TypeError, match=r"load this one's state_dict"):
+        copy.deepcopy(make_agent())
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -138,3 +138,103 @@ def test_data_that_is_not_laid_out_by_task_takes_the_loop():
             {"w": randn(IN, OUT)},
             randn(K, B, IN),
         )
+
+
+FROZEN = {
+    "weight": lambda p, x, frozen: shared_linear(x, frozen["w"], p["b"]),
+    "bias": lambda p, x, frozen: shared_linear(x, p["w"], frozen["b"]),
+    "data": lambda p, x, frozen: shared_linear(p["e"], frozen["w"]) + x.sum(-1, keepdim=True),
+    "neither data nor weight": lambda p, x, frozen: (
+        shared_linear(p["e"], p["w"]) + x.sum(-1, keepdim=True)
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "stack"),
+    [
+        *((case, stack) for case in ("weight", "bias") for stack in ((), (K,), (2,))),
+        ("data", ()),
+        ("neither data nor weight", ()),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:task_gradients takes one backward per task")
+def test_frozen_operands_give_the_loop_s_gradients(case, stack):
+    shapes = {"w": (*stack, IN, OUT), "b": (*stack, 1, OUT), "e": (K, B, IN)}
+    values = {name: randn(*shape) for name, shape in shapes.items()}
+    data = randn(K, B, IN)
+
+    def loss_fn(p, x):
+        y = FROZEN[case](p, x.expand(*stack, *x.shape), values).tanh()
+        return y.movedim(len(stack), 0).flatten(1).square().sum(1)
+
+    _, gradients = task_losses_and_gradients(loss_fn, values, data)
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in values.items()}
+    options = {"allow_unused": True, "materialize_grads": True}
+    rows = [
+        torch.autograd.grad(loss, list(leaves.values()), **options)
+        for loss in _losses_one_by_one(loss_fn, leaves, data)
+    ]
+    for name, column in zip(values, zip(*rows, strict=True), strict=True):
+        torch.testing.assert_close(gradients[name], torch.stack(column))
+
+
+@pytest.mark.filterwarnings("ignore:task_gradients takes one backward per task")
+def test_a_loss_that_takes_derivatives_itself_gives_the_loop_s_gradients():
+    parameters, data = {"w": randn(IN, OUT), "v": randn(OUT, 1)}, randn(K, B, IN)
+
+    def penalty(p, x):
+        x = x.clone().requires_grad_()
+        y = ((x @ p["w"]).tanh() @ p["v"]).sum()
+        (slope,) = torch.autograd.grad(y, x, create_graph=True)
+        return slope.square().sum((1, 2))
+
+    def unrelated(p, x):
+        x = x.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(
+            (x @ p["w"]).square().sum(), x
+        )  # its graph is not the loss's
+        return (slope.sum(-1, keepdim=True) * p["w"].sum() * p["v"].sum()).square().sum((1, 2))
+
+    for loss_fn in (penalty, unrelated):
+        leaves = {name: tensor.clone().requires_grad_() for name, tensor in parameters.items()}
+        rows = [
+            torch.autograd.grad(loss, list(leaves.values()))
+            for loss in _losses_one_by_one(loss_fn, leaves, data)
+        ]
+        out = torch.empty(K, IN * OUT + OUT, dtype=torch.float64)
+        _, gradients = task_losses_and_gradients(loss_fn, parameters, data, out=out)
+        for name, column in zip(parameters, zip(*rows, strict=True), strict=True):
+            torch.testing.assert_close(gradients[name], torch.stack(column))
+
+
+def test_it_is_differentiated_once_only():
+    weight = randn(IN, OUT).requires_grad_()
+    (gradient,) = torch.autograd.grad(shared_linear(randn(K, B, IN), weight).sum(), weight)
+    assert not gradient.requires_grad
+    with pytest.raises(RuntimeError, match="differentiated twice"):
+        torch.autograd.grad(shared_linear(randn(K, B, IN), weight).sum(), weight, create_graph=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "weight"),
+    [((4, 5, 3), (2, 3, 6)), ((3, 4, 5, 3), (2, 3, 6)), ((4, 5, 3), (4, 6)), ((5,), (5,))],
+)
+def test_shapes_that_do_not_fit_are_refused(data, weight):
+    with pytest.raises(ValueError, match="do not fit weight"):
+        shared_linear(randn(*data), randn(*weight))
+
+
+def test_a_stack_of_one_meets_data_of_two():
+    assert_close_to_loop = torch.testing.assert_close
+    parameters, data = {"w": randn(1, IN, OUT)}, randn(K, 2, B, IN)
+
+    def loss_fn(p, x):
+        return (x @ p["w"]).square().sum((1, 2, 3))
+
+    _, gradients = task_losses_and_gradients(loss_fn, parameters, data)
+    leaf = {"w": parameters["w"].clone().requires_grad_()}
+    rows = [
+        torch.autograd.grad(loss, leaf["w"])[0] for loss in _losses_one_by_one(loss_fn, leaf, data)
+    ]
+    assert_close_to_loop(gradients["w"], torch.stack(rows))

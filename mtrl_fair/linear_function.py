@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+
+class NotPerTaskError(RuntimeError):
+    """A parameter is used in a way that has no per-task form here."""
 
 
 class Slot:
@@ -52,8 +55,9 @@ class SharedLinear(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise NotPerTaskError("it is differentiated twice, which shared_linear cannot be")
         data, matrix = ctx.saved_tensors
         for_data = for_weight = for_bias = None
         rows = _rows(gradient, matrix)
