@@ -34,13 +34,15 @@ class HostSyncError(Exception):
 class NoHostSync(TorchDispatchMode):
     """Raises `HostSyncError` at operations that wait, or that touch the host at all.
 
-    Keeps what a captured graph freezes: `calls`, every operation with its sizes and numbers, and
-    `outside`, the storages that were read or written but not made within.
+    Keeps what a captured graph freezes: `calls`, every operation with its sizes and numbers;
+    `outside`, the storages that were read or written but not made within; and `generators`, the
+    identities of those that were drawn from.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[str] = []
+        self.generators: set[int] = set()
         self.outside: dict[int, Any] = {}
         self.made: dict[int, Any] = {}
         self.patches = contextlib.ExitStack()
@@ -65,6 +67,8 @@ class NoHostSync(TorchDispatchMode):
             storage = tensor.untyped_storage()
             if storage._cdata not in self.made:
                 self.outside[storage._cdata] = storage  # kept alive: the key stays unique
+        drawn_from = {leaf._cdata for leaf in leaves if isinstance(leaf, torch._C.Generator)}
+        self.generators |= drawn_from
         sizes = [(tuple(tensor.shape), tensor.dtype) for tensor in tensors]
         numbers = [  # every call wraps a generator anew
             getattr(leaf, "_cdata", leaf) for leaf in leaves if not isinstance(leaf, Tensor)
@@ -169,11 +173,12 @@ def meta_as_cuda() -> Iterator[None]:
         yield
 
 
-def check_replayable(step: Callable[[], object], warm_up: int) -> list[str]:
+def check_replayable(step: Callable[[], object], warm_up: int) -> NoHostSync:
     """Runs step and raises unless a CUDA graph could repeat it: no host synchronisation, and the
-    same operations on the same outside tensors every time. Returns the operations."""
-    for _ in range(warm_up):  # the first step makes optimiser states
-        step()
+    same operations on the same outside tensors every time. Returns what a step does."""
+    with NoHostSync():
+        for _ in range(warm_up):  # the first step makes optimiser states
+            step()
     with NoHostSync() as first:
         step()
     with NoHostSync() as second:
@@ -183,4 +188,4 @@ def check_replayable(step: Callable[[], object], warm_up: int) -> list[str]:
             raise HostSyncError(f"a number or size changes between steps: {before} -> {after}")
     if first.outside.keys() != second.outside.keys():
         raise HostSyncError("a tensor that lives between steps is replaced: copy into it instead")
-    return first.calls
+    return first
