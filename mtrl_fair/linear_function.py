@@ -85,9 +85,7 @@ class SharedLinear(torch.autograd.Function):
                     bias_slot.written = True
         else:
             if ctx.needs_input_grad[1]:
-                inputs = _rows(data, matrix)
-                left, right = (rows, inputs) if ctx.transposed else (inputs, rows)
-                for_weight = (left.mT @ right).to(ctx.dtype)
+                for_weight = (_rows(data, matrix).mT @ rows).to(ctx.dtype)
             if ctx.needs_input_grad[2]:
                 for_bias = rows.sum(-2, dtype=ctx.bias_dtype).reshape(ctx.bias_shape)
         return for_data, for_weight, for_bias, None, None, None, None

@@ -288,6 +288,9 @@ def test_off_the_cpu_a_step_that_is_not_finite_changes_nothing_until_it_is_repor
         _, log_prob = agent.update_actor(bad)
         agent.update_temperature(log_prob)
     agent.update(batch)  # nor does a good one that comes before the report
+    worse = make_batch(2)
+    worse.reward[2, 0] = float("nan")
+    agent.update(worse)  # the report is of the first
     assert all(torch.equal(a, b) for a, b in zip(before, learned(), strict=True))
     with pytest.raises(NonFiniteError, match=f"{which} gradient of task 1 is not finite"):
         agent.check()

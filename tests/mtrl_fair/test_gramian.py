@@ -1,0 +1,32 @@
+"""Gramians and weighted sums in pieces against single products in float64."""
+
+import pytest
+import torch
+
+from mtrl_fair.gramian import BLOCK, MOST_TASKS, PIECE, gramian_of, joined, weighted_sum
+
+TYPES = dict.fromkeys([torch.float32, torch.bfloat16, torch.float16], 3e-6) | {torch.float64: 1e-13}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("num_tasks", [1, 3, MOST_TASKS + 1])
+@pytest.mark.parametrize("size", [1, PIECE, 2 * PIECE, 2 * PIECE + 7, BLOCK + 3 * PIECE + 5])
+def test_they_equal_single_products(dtype, num_tasks, size):
+    generator = torch.Generator().manual_seed(size)
+    parts = {
+        name: torch.randn(num_tasks, length, generator=generator).to(dtype)
+        for name, length in (("long", size), ("short", 2))
+    }
+    exact = torch.cat([part.double() for part in parts.values()], 1)
+    gramian = gramian_of(parts.values())
+    assert gramian.dtype == torch.promote_types(dtype, torch.float32)
+    wanted = exact @ exact.mT
+    assert (gramian - wanted).abs().max() <= TYPES[dtype] * wanted.diagonal().max()
+    weights = torch.rand(num_tasks, generator=generator, dtype=torch.float64)
+    sums = weighted_sum(weights, parts)
+    assert {name: len(part) for name, part in sums.items()} == {"long": size, "short": 2}
+    direction = torch.cat(list(sums.values()))
+    assert direction.dtype == gramian.dtype
+    torch.testing.assert_close(direction.double(), weights @ exact, rtol=1e-4, atol=1e-4)
+    assert torch.equal(joined(parts).double(), exact)
+    assert torch.equal(joined({"long": parts["long"]}).double(), exact[:, :size])
