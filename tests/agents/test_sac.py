@@ -299,6 +299,21 @@ def test_off_the_cpu_a_step_that_is_not_finite_changes_nothing_until_it_is_repor
     assert not any(torch.equal(a, b) for a, b in zip(before[:4], learned()[:4], strict=True))
 
 
+@pytest.mark.parametrize(
+    ("combiner", "message"),
+    [("fairgrad", "gradient of task 1 is not finite"), ("ls", "gradient is not finite")],
+)
+def test_off_the_cpu_a_gradient_that_overflows_is_reported(combiner, message, monkeypatch):
+    """The task is named where its gradient was looked at."""
+    agent, batch = make_agent(combiner, architecture="one_hot"), make_batch()
+    batch.reward[1] = 4e18  # the loss is still finite, the square of its gradient not
+    monkeypatch.setattr(Tensor, "is_cuda", property(lambda self: True))
+    metrics = agent.update_critic(batch)
+    assert metrics["losses/critic/{task}"].isfinite().all()
+    with pytest.raises(NonFiniteError, match=f"the critic {message}"):
+        agent.check()
+
+
 @pytest.mark.gpu
 def test_state_moves_between_devices():
     agent = make_agent()
