@@ -16,11 +16,12 @@ from agents import (
     ReplayBuffer,
     SACConfig,
     Transition,
+    networks,
 )
 from agents.flat_parameters import FlatParameters
 from agents.losses import actor_loss, critic_loss, td_target
 from agents.policy import squashed_sample
-from mtrl_fair import NonFiniteError, fairgrad_weights, make_combiner
+from mtrl_fair import NonFiniteError, fairgrad_weights, make_combiner, shared_linear
 
 K, B, OBS, ACT = 3, 8, 5, 2
 NETWORK = NetworkConfig(width=16, depth=2, layer_norm=True)
@@ -312,6 +313,45 @@ def test_off_the_cpu_a_gradient_that_overflows_is_reported(combiner, message, mo
     assert metrics["losses/critic/{task}"].isfinite().all()
     with pytest.raises(NonFiniteError, match=f"the critic {message}"):
         agent.check()
+
+
+def test_a_temperature_step_that_is_not_finite_is_not_taken():
+    agent, log_prob = make_agent(), torch.zeros(K, B)
+    log_prob[2, 0] = float("inf")
+    with pytest.raises(NonFiniteError, match="temperature gradient of task 2 is not finite"):
+        agent.update_temperature(log_prob)
+    assert (agent.log_temperature == 0).all()
+
+
+def test_a_state_of_another_device_leaves_the_optimisers_to_this_one():
+    agent = make_agent()
+    state = copy.deepcopy(agent.state_dict())
+    for name in ("actor_optimizer", "critic_optimizer", "temperature_optimizer"):
+        state[name]["param_groups"][0]["capturable"] = True  # as CUDA graphs need it
+    agent.load_state_dict(state)
+    for adam in (agent.actor_optimizer.adam, agent.temperature_optimizer):
+        assert not adam.param_groups[0]["capturable"]
+    agent.update(make_batch())
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
+)
+def test_all_products_of_an_update_are_in_its_precision_and_actions_in_float32(
+    precision, dtype, monkeypatch
+):
+    agent, seen = make_agent(precision=precision), []
+
+    def watched(x, weight, bias):
+        seen.append(x.dtype)
+        return shared_linear(x, weight, bias)
+
+    monkeypatch.setattr(networks, "shared_linear", watched)
+    agent.update(make_batch())
+    assert seen == [dtype] * 5 * NETWORK.depth  # two networks for targets, and for losses three
+    seen.clear()
+    agent.act(np.zeros((K, OBS), np.float32))
+    assert seen == [torch.float32] * NETWORK.depth
 
 
 @pytest.mark.gpu
