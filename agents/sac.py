@@ -268,8 +268,9 @@ class MultiTaskSAC:
         )
 
     def _combiners(self) -> list[Combiner]:
-        found = (self.critic_combiner, self.actor_combiner, self.temperature_combiner)
-        return [combiner for combiner in found if combiner is not None]
+        optimizers = (self.critic_optimizer, self.actor_optimizer)
+        of_networks = [optimizer.combiner for optimizer in optimizers]
+        return of_networks + ([self.temperature_combiner] if self.temperature_combiner else [])
 
     def _parts(self) -> dict[str, Any]:
         parts: dict[str, Any] = {
