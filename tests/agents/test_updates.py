@@ -294,6 +294,11 @@ def test_only_a_capturable_agent_on_cuda_is_captured(monkeypatch):
             updater = make_updater(*make_learner("meta", combiner), BATCH, graph=graph)
             expected = graph and combiner == "fairgrad"
             assert isinstance(updater, updates.GraphedUpdate) == expected
+        agent, replay = make_learner("meta")
+        updater = make_updater(agent, replay, BATCH)
+        version = updater.version()
+        agent.load_state_dict(agent.state_dict())
+        assert updater.version() != version
     assert not isinstance(make_updater(*make_learner("cpu"), BATCH), updates.GraphedUpdate)
 
 
