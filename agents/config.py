@@ -93,7 +93,7 @@ class SACConfig:
             )
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(
-                f"max_grad_norm is {self.max_grad_norm}, expected a positive number or none"
+                f"max_grad_norm is {self.max_grad_norm}, expected a positive number or None"
             )
         if self.combine_temperature and self.per_task_temperature:
             raise ValueError(

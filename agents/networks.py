@@ -58,7 +58,7 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = (
-            task_copies(part, self.stacked).to(x.dtype) for part in (self.weight, self.bias)
+            task_copies(part, x, self.stacked).to(x.dtype) for part in (self.weight, self.bias)
         )
         return torch.addcmul(bias, functional.layer_norm(x, x.shape[-1:]), weight)
 

@@ -119,10 +119,14 @@ class CombinedOptimizer:
         }
         if self.needs_losses_only:  # has not seen the task gradients
             return metrics
-        pairs = max(len(info.weights) * (len(info.weights) - 1), 1)
-        return metrics | {
+        metrics |= {
             f"fairness/gradient_norm/{{task}}/{self.label}": info.gradient_norms,
             f"fairness/residual/{self.label}": info.residual,
+        }
+        pairs = len(info.weights) * (len(info.weights) - 1)
+        if not pairs:
+            return metrics
+        return metrics | {
             f"fairness/mean_cosine/{self.label}": (info.cosines.triu(1).sum() * 2) / pairs,
             f"fairness/min_cosine/{self.label}": info.cosines.min(),
             f"fairness/conflicts/{self.label}": info.conflicts,

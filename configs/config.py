@@ -28,7 +28,7 @@ class EnvironmentConfig:
     num_goals: int = NUM_GOALS
     """Goals per task, the first ones of the package's 50; training and evaluation share them."""
     num_workers: int | None = None
-    """Processes that step the tasks, the learner's own included unless steps overlap updates; none:
+    """Processes that step the tasks, the learner's own included unless steps overlap updates; None:
     one per usable core, at most one per task."""
     stagger: bool = False
     """Spread the ends of the first training episodes, so that not all tasks reset at once."""
@@ -45,7 +45,7 @@ class EnvironmentConfig:
             if not 1 <= value <= most:
                 raise ValueError(f"{name} is {value}, but Meta-World allows 1 to {most}")
         if self.num_workers is not None and self.num_workers < 1:
-            raise ValueError(f"num_workers is {self.num_workers}, expected at least 1 or none")
+            raise ValueError(f"num_workers is {self.num_workers}, expected at least 1 or None")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class TrainConfig:
     solver: str = "sgd"
     """Solver of the fairness equation (fairgrad): sgd (20 steps), newton (exact), least_squares."""
     run_dir: str | None = None
-    """The run's new folder; none: runs/PRESET-seedN-TIME."""
+    """The run's new folder; None: runs/PRESET-seedN-TIME."""
     resume: str | None = None
     """Continue the run in this folder, as it was configured; only --total-steps may change."""
     device: str = "auto"
@@ -104,7 +104,7 @@ class TrainConfig:
     """With CUDA, whether sampling and update run as one captured graph; auto: where the combiner
     never waits for the device (docs/performance.md)."""
     threads: int | None = None
-    """CPU threads of the learner; none: one per core. Small networks gain little from a second one,
+    """CPU threads of the learner; None: one per core. Small networks gain little from a second one,
     and several threads are many times slower than one while another program keeps a core busy."""
     combining: CombinerConfig = field(default_factory=CombinerConfig)
     """Options of the combiner."""
@@ -126,7 +126,7 @@ class TrainConfig:
                 " transitions"
             )
         if self.threads is not None and self.threads < 1:
-            raise ValueError(f"--threads is {self.threads}, expected at least 1 or none")
+            raise ValueError(f"--threads is {self.threads}, expected at least 1 or None")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed is {self.seed}, expected an integer from 0 to 2**32 - 1")
         names = task_names(self.tasks[0] if len(self.tasks) == 1 else self.tasks)

@@ -16,7 +16,7 @@ from mtrl_fair.arguments import (
     check_task_gradients,
     trainable_parameters,
 )
-from mtrl_fair.gramian import at_least_float32, gramian_of, per_row, total_norm
+from mtrl_fair.gramian import at_least_float32, converted, gramian_of, per_row, total_norm
 from mtrl_fair.names import check_name
 from mtrl_fair.randomness import Randomness
 from mtrl_fair.scale import Scale, scale_factor
@@ -47,9 +47,9 @@ class CombinerInfo(NamedTuple):
     """
 
     weights: Tensor
-    """[K], the coefficients of the task gradients in the direction, `scale` included. GradDrop has
-    none: here they are the share of each gradient's squared norm that was kept, times the factor
-    of `scale`."""
+    """[K], the coefficients of the task gradients in the direction, `scale` included. MoCo's are
+    those of its tracked gradients. GradDrop has none: here they are the share of each gradient's
+    squared norm that was kept, times the factor of `scale`."""
     residual: Tensor
     """[], the relative residual of FairGrad's equation 4; 0 for methods that do not solve it."""
     cosines: Tensor
@@ -113,8 +113,10 @@ class Combiner(nn.Module, ABC):
         weighted_heads: bool = False,
     ):
         super().__init__()
-        if num_tasks is not None and num_tasks < 1:
-            raise ValueError(f"num_tasks is {num_tasks}, but a combiner needs at least 1 task")
+        if num_tasks is not None and not (isinstance(num_tasks, int) and num_tasks >= 1):
+            raise ValueError(
+                f"num_tasks is {num_tasks}, but a combiner needs a whole number, at least 1 task"
+            )
         check_name("scale", scale, get_args(Scale))
         if max_norm is not None and not max_norm > 0:
             raise ValueError(f"max_norm is {max_norm}, expected a positive number or None")
@@ -130,7 +132,7 @@ class Combiner(nn.Module, ABC):
         """The method itself.
 
         Args:
-            rows: task gradients by name, [K, P], in their own dtype.
+            rows: task gradients by name, [K, P]; large ones may be in half precision.
             gramian: [K, K], their inner products.
             task_losses: [K], detached.
             present: [K] (bool), the tasks that have a gradient.
@@ -173,10 +175,12 @@ class Combiner(nn.Module, ABC):
                 f" {sorted({len(gradient) for gradient in named.values()})} rows: one of each per"
                 " task"
             )
-        rows = {
-            name: gradient.detach().reshape(len(task_losses), -1)
-            for name, gradient in named.items()
-        }
+        rows = converted(
+            {
+                name: gradient.detach().reshape(len(task_losses), -1)
+                for name, gradient in named.items()
+            }
+        )
         if present is not None:
             check_present(present, task_losses)
             rows = {name: row.where(present.unsqueeze(1), 0) for name, row in rows.items()}
@@ -226,7 +230,11 @@ class Combiner(nn.Module, ABC):
             parameters: shared parameters by name, each [*shape].
             batch: a pytree of tensors [K, B, …].
             task_parameters: parameters [K, *shape] whose row k only task k uses, such as heads.
+            has_aux: whether task_loss_fn also returns something besides the losses.
             out: [K, P], where the task gradients may be kept, see `task_losses_and_gradients`.
+
+        Returns:
+            A `Differentiated`: (output, direction, own, info).
 
         Raises:
             ValueError, NonFiniteError: as in `combine`; the gradients of task parameters are not

@@ -14,8 +14,8 @@ PIECE = 1024
 """Columns in one product of a Gramian."""
 MOST_TASKS = 32
 """With more tasks, one product of all columns is as fast."""
-BLOCK = 64 * PIECE
-"""Columns that are converted at a time, few enough to stay in a CPU's cache."""
+MOST_CONVERTED = 2**23 - 2**12
+"""Numbers that are converted at a time: below 32 MiB of float32, which allocators reuse."""
 
 
 def gramian_of(parts: Iterable[Tensor]) -> Tensor:
@@ -31,6 +31,14 @@ def weighted_sum(weights: Tensor, parts: dict[str, Tensor]) -> dict[str, Tensor]
     """Σ w_i g_i of task gradients [K, P] by name: [P], at least in float32."""
     return {
         name: torch.cat([weights.to(block.dtype) @ block for block in _blocks(part)])
+        for name, part in parts.items()
+    }
+
+
+def converted(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """At least in float32 what is small enough to be kept so; the rest is converted in blocks."""
+    return {
+        name: part if part.numel() > MOST_CONVERTED else at_least_float32(part)
         for name, part in parts.items()
     }
 
@@ -67,7 +75,8 @@ def _gramian_of(rows: Tensor) -> Tensor:
 
 def _blocks(rows: Tensor) -> Iterator[Tensor]:
     """Columns of the rows, at least in float32; all at once where nothing is to be converted."""
-    converted = torch.promote_types(rows.dtype, torch.float32) != rows.dtype
-    size = BLOCK if converted and not rows.is_cuda else max(rows.shape[1], 1)
+    size = max(rows.shape[1], 1)
+    if torch.promote_types(rows.dtype, torch.float32) != rows.dtype:
+        size = min(size, max(MOST_CONVERTED // len(rows) // PIECE, 1) * PIECE)
     for block in rows.split(size, 1):
         yield at_least_float32(block)

@@ -21,7 +21,14 @@ from mtrl_fair.combiner import (
 )
 from mtrl_fair.gramian import per_row, total_norm, weighted_sum
 from mtrl_fair.solver import NonFiniteError
-from mtrl_fair.task_gradients import TaskLossFn, check_losses, count_tasks, detach, own_leaves
+from mtrl_fair.task_gradients import (
+    TaskLossFn,
+    check_parameters,
+    count_tasks,
+    detach,
+    losses_of,
+    own_leaves,
+)
 
 SMALLEST_WEIGHT = 1e-20  # keeps a head's gradient recoverable from that of the weighted sum
 
@@ -72,13 +79,13 @@ class LossCombiner(Combiner):
         As in `backward`, a task whose gradient happens to be zero counts like any other; `combine`
         gives it weight 0.
         """
-        if not parameters:
-            raise ValueError("no shared parameters: give at least one")
+        num_tasks = count_tasks(batch)
+        check_parameters(parameters, task_parameters, num_tasks)
         shared = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
         own = own_leaves(task_parameters)
         with torch.enable_grad():
             output = task_loss_fn({**shared, **own}, batch)
-        losses = check_losses(output[0] if has_aux else output, count_tasks(batch))
+        losses = losses_of(output, has_aux, num_tasks)
         self._check_losses(losses)
         direction, heads, head_factor, info = self._combined(
             losses, None, list(shared.values()), list(own.values())

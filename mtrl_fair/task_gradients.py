@@ -79,6 +79,7 @@ def task_losses_and_gradients(
         parameter; with `out`, those of shared parameters are views of it.
     """
     num_tasks = count_tasks(batch)
+    check_parameters(parameters, task_parameters, num_tasks)
     slots = _slots(parameters, num_tasks, out)
     own = own_leaves(task_parameters)
     gradients: dict[str, Any]
@@ -91,7 +92,7 @@ def task_losses_and_gradients(
         with torch.enable_grad():
             shared = {name: TaskParameter.of(copies[name], slots.get(name)) for name in copies}
             output = task_loss_fn({**shared, **own}, batch)
-            total = check_losses(output[0] if has_aux else output, num_tasks).sum()
+            total = losses_of(output, has_aux, num_tasks).sum()
         for slot in slots.values():
             slot.written = False  # by derivatives that the loss function took itself
         found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
@@ -161,7 +162,7 @@ def _loop(
 ) -> tuple[Any, dict[str, Tensor]]:
     shared = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
     output = task_loss_fn({**shared, **own}, batch)
-    losses = check_losses(output[0] if has_aux else output, num_tasks)
+    losses = losses_of(output, has_aux, num_tasks)
     leaves = {**shared, **own}
     rows = [
         torch.autograd.grad(
@@ -190,16 +191,58 @@ def count_tasks(batch: Any) -> int:
     return sizes.pop()
 
 
-def check_losses(losses: Tensor, num_tasks: int) -> Tensor:
-    """Raises ValueError unless there is one loss per task."""
+def check_parameters(
+    parameters: Mapping[str, Tensor],
+    task_parameters: Mapping[str, Tensor] | None,
+    num_tasks: int,
+) -> None:
+    """Raises ValueError unless there are shared parameters, and others whose row k is task k's."""
+    own = task_parameters or {}
+    if not isinstance(parameters, Mapping) or not isinstance(own, Mapping) or not parameters:
+        raise ValueError(
+            "parameters must be a dict of tensors by name with at least one entry, such as"
+            f" dict(module.named_parameters()), got {type(parameters).__name__}"
+            f" and {type(own).__name__}"
+        )
+    if both := sorted(parameters.keys() & own.keys()):
+        raise ValueError(f"{', '.join(both)} are shared and task parameters: name them differently")
+    for name, tensor in own.items():
+        if tensor.ndim == 0 or len(tensor) != num_tasks:
+            raise ValueError(
+                f"the task parameter {name} is {list(tensor.shape)}, expected one row for each of"
+                f" {num_tasks} tasks"
+            )
+
+
+def losses_of(output: Any, has_aux: bool, num_tasks: int) -> Tensor:
+    """The task losses in what a loss function returned.
+
+    Raises:
+        ValueError: it is no tensor [K], or with `has_aux` no pair; or it has no graph.
+    """
+    if has_aux and not (isinstance(output, tuple) and len(output) == 2):
+        raise ValueError(
+            f"task_loss_fn returned {type(output).__name__}, but has_aux=True expects (losses, aux)"
+        )
+    losses = output[0] if has_aux else output
+    if not isinstance(losses, Tensor):
+        raise ValueError(
+            f"task_loss_fn returned {type(losses).__name__}, expected one tensor of losses"
+            f" [{num_tasks}] (or (losses, aux) with has_aux=True)"
+        )
     if losses.shape != (num_tasks,):
         raise ValueError(
             f"task_loss_fn returned shape {list(losses.shape)}, expected one loss per task,"
             f" [{num_tasks}]: take the mean over the batch dimensions only"
+        )
+    if not losses.requires_grad:
+        raise ValueError(
+            "the task losses do not depend on the parameters: nothing to differentiate"
         )
     return losses
 
 
 def detach(output: Any) -> Any:
     """A pytree of tensors without their graph."""
-    return pytree.tree_map_only(Tensor, torch.Tensor.detach, output)
+    with torch._C.DisableTorchFunctionSubclass():
+        return pytree.tree_map_only(Tensor, lambda leaf: leaf.as_subclass(Tensor).detach(), output)

@@ -77,6 +77,12 @@ def shared_linear(data: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
                 f"data {list(data.shape)} do not fit weight {list(weight.shape)}: expected"
                 " [K, …, in] and [in, out], or [E, K, …, in] and [E, in, out]"
             )
+        biases = [(*weight.shape[:-2], 1, weight.shape[-1]), (weight.shape[-1],)]
+        if bias is not None and bias.shape not in biases[: 2 - stacked]:
+            raise ValueError(
+                f"bias {list(bias.shape)} does not fit weight {list(weight.shape)}: expected"
+                f" {list(biases[0])}"
+            )
         shared = [isinstance(operand, TaskParameter) for operand in (data, weight, bias)]
         if shared[0] or (shared[2] and not shared[1]):
             raise NotPerTaskError(
@@ -88,18 +94,23 @@ def shared_linear(data: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
         return _apply(data, weight, bias, transposed=False)
 
 
-def task_copies(parameter: Tensor, stacked: int = 0) -> Tensor:
+def task_copies(parameter: Tensor, data: Tensor, stacked: int = 0) -> Tensor:
     """A parameter [*stack, *shape] in the form that broadcasts with data [*stack, K, …, *shape].
 
-    That is [*stack, 1, *shape], and inside a `task_gradients` loss [*stack, K, *shape], whose
-    gradients stay apart.
+    That is [*stack, 1, …, *shape], and inside a `task_gradients` loss [*stack, K, …, *shape], whose
+    gradients stay apart; "…" are as many dimensions of 1 as the data needs.
 
     Args:
+        data: whatever the parameter is to meet; only its rank counts.
         stacked: the number of dimensions in `stack`.
     """
     if isinstance(parameter, TaskParameter):
-        return parameter.copies.movedim(0, stacked)
-    return parameter.unsqueeze(stacked)
+        aligned = parameter.copies.movedim(0, stacked)
+    else:
+        aligned = parameter.unsqueeze(stacked)
+    for _ in range(data.ndim - aligned.ndim):
+        aligned = aligned.unsqueeze(stacked + 1)
+    return aligned
 
 
 def _of_parameters(func: Any, args: Any, kwargs: Any) -> Any:

@@ -31,11 +31,11 @@ class Arguments:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run directory."""
     episodes: int | None = None
-    """Episodes per task, one per goal; none: all goals (50 unless the run has fewer)."""
+    """Episodes per task, one per goal; None: all goals (50 unless the run has fewer)."""
     checkpoint: Literal["latest", "best"] = "latest"
     """The latest policy, or the one with the best evaluation so far."""
     json: Path | None = None
-    """Where to write the result; none: RUN/evaluation.json."""
+    """Where to write the result; None: RUN/evaluation.json."""
     device: str = "auto"
     """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
 

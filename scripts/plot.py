@@ -29,7 +29,7 @@ class Arguments:
     output: Path = Path("learning_curves.png")
     """The figure; its ending decides the format."""
     labels: tuple[str, ...] = ()
-    """A title per run; none: the folders' names."""
+    """A title per run; None: the folders' names."""
 
 
 def main(words: list[str]) -> None:

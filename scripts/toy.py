@@ -71,9 +71,9 @@ class Arguments:
     optimizer: str = "sgd"
     """sgd: gradient descent with directions of norm 1 at most; adam: as in the paper, slower."""
     steps: int | None = None
-    """Steps at most; none: 16,000 with sgd and 40,000 with adam."""
+    """Steps at most; None: 16,000 with sgd and 40,000 with adam."""
     learning_rate: float | None = None
-    """The optimiser's; none: 0.02 for sgd and 0.001 for adam."""
+    """The optimiser's; None: 0.02 for sgd and 0.001 for adam."""
     seed: int = 0
     """For combiners that draw random numbers."""
     output: Path = Path("toy")

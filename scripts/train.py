@@ -155,7 +155,7 @@ def open_run(folder: str, flags: list[str]) -> tuple[RunDirectory, TrainConfig]:
     saved = from_dict(TrainConfig, run.config, f"{folder}/config.json")
     wanted = parse(saved, flags)
     old, new = flatten(to_dict(saved)), flatten(to_dict(wanted))
-    for key in old.keys() - {"total_steps", "device"}:
+    for key in old.keys() - {"total_steps", "device", "cuda_graph"}:
         if old[key] != new[key]:
             raise RunError(
                 f"{key} is {old[key]} in {folder}, and a resumed run keeps it: leave the flag out,"

@@ -76,7 +76,7 @@ class EnvArguments:
     updates: int = 30
     """Updates of a turn."""
     num_workers: int | None = None
-    """Processes that step the tasks; none: one per usable core, at most one per task."""
+    """Processes that step the tasks; None: one per usable core, at most one per task."""
     seed: int = 0
     """Of goals, actions and networks."""
     json: Path | None = None

@@ -87,11 +87,11 @@ class TrainArguments:
     rounds: int = 3
     """Turns of every preset; the one of median speed is shown."""
     tasks: tuple[str, ...] | None = None
-    """mt10, mt25, mt50, or task names such as reach-v3; none: those of the preset."""
+    """mt10, mt25, mt50, or task names such as reach-v3; None: those of the preset."""
     device: str = "auto"
     """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
     threads: int | None = None
-    """CPU threads of the learner; none: as train.py runs the preset."""
+    """CPU threads of the learner; None: as train.py runs the preset."""
     seed: int = 0
     """Of goals, networks, exploration and sampling."""
     json: Path | None = None
@@ -279,7 +279,7 @@ class TimedLoop:
 
 @contextlib.contextmanager
 def torch_threads(number: int | None) -> Iterator[None]:
-    """As many CPU threads, and as before afterwards; none: as before."""
+    """As many CPU threads, and as before afterwards; None: as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(before if number is None else number)
     try:

@@ -45,15 +45,16 @@ MT10, MT50 = 10, 50
 
 @dataclass(frozen=True)
 class UpdateArguments:
-    """Milliseconds of one update of multi-task SAC, sampling included: with every combiner, in both
-    precisions, for ten and fifty tasks, next to its matrix products and to K backwards."""
+    """Milliseconds of one update of multi-task SAC, sampling included, for ten tasks: all combiners
+    in fp32, ls and fairgrad in bf16, next to the bare matrix products and to one backward per task;
+    and fairgrad for fifty tasks."""
 
     rounds: int = 15
     """Turns of every candidate; medians over them are shown."""
     device: str = "auto"
     """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
     threads: int | None = None
-    """CPU threads; none: one per core."""
+    """CPU threads; None: one per core."""
     width: int = 400
     """Units per hidden layer."""
     batch_size: int = 128
@@ -123,7 +124,7 @@ def run(arguments: UpdateArguments, console: Console) -> Report:
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     device = resolve_device(arguments.device)
-    rows = measure_updates(arguments, device)
+    rows = measure_updates(arguments, device, console)
     ratios = update_ratios(rows)
     text = f"{conditions(arguments, device)}\n\n{describe(rows, ratios)}"
     console.print(Markdown(text))
@@ -132,7 +133,7 @@ def run(arguments: UpdateArguments, console: Console) -> Report:
     return Report(rows, ratios)
 
 
-def measure_updates(arguments: UpdateArguments, device: torch.device) -> Rows:
+def measure_updates(arguments: UpdateArguments, device: torch.device, console: Console) -> Rows:
     """A row per candidate; in each round all take a turn."""
     rows: Rows = []
     functions: list[Callable[[], object]] = []
@@ -153,6 +154,7 @@ def measure_updates(arguments: UpdateArguments, device: torch.device) -> Rows:
         (REFERENCE, MT10, "fp32"),
         ("fairgrad", MT50, "fp32"),
     ):
+        console.print(f"making {combiner}, {num_tasks} tasks, {precision} …")
         config = replace(
             arguments.config(),
             combiner="fairgrad" if combiner == REFERENCE else combiner,
@@ -174,6 +176,7 @@ def measure_updates(arguments: UpdateArguments, device: torch.device) -> Rows:
     candidates = {
         str(index): _synchronised(function, device) for index, function in enumerate(functions)
     }
+    console.print(f"timing {arguments.rounds} turns …")
     times = median_times(candidates, arguments.rounds, seconds=0.0)
     for row, seconds in zip(rows, times.values(), strict=True):
         row["milliseconds"] = 1e3 * seconds
@@ -202,7 +205,7 @@ def conditions(arguments: UpdateArguments, device: torch.device) -> str:
     where = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
-        else f"CPU with {torch.get_num_threads()} threads"
+        else f"CPU, threads: {torch.get_num_threads()}"
     )
     return (
         f"{where}; multi-head, 3×{arguments.width}, {arguments.batch_size} samples per task,"

@@ -93,12 +93,53 @@ def test_every_method_equals_combine_on_a_loop(combiner, convention, with_out):
             part.after_step(losses.detach() * 0.9)
 
 
+def product(p, x):
+    return (x @ p["w"]).sum((1, 2))
+
+
+W, X = torch.ones(IN, 1, dtype=torch.float64), torch.ones(K, B, IN, dtype=torch.float64)
+
+
 @pytest.mark.parametrize("combiner", ["ls", "fairgrad"])
-def test_it_needs_shared_parameters(combiner):
-    with pytest.raises(ValueError, match="no shared parameters|must be a floating-point tensor"):
-        make_combiner(combiner, K).differentiate(
-            lambda p, x: (x @ p["heads"]).sum((1, 2)), {}, randn(K, B, WIDTH), HEADS
-        )
+@pytest.mark.parametrize(
+    ("loss_fn", "parameters", "own", "options", "message"),
+    [
+        (product, {}, None, {}, "a dict of tensors by name with at least one entry"),
+        (product, [W], None, {}, "a dict of tensors by name .*got list"),
+        (product, {"w": W}, {"w": X}, {}, "w are shared and task parameters"),
+        (product, {"w": W}, {"h": W}, {}, r"h is \[3, 1\], expected one row for each of 4 tasks"),
+        (
+            lambda p, x: (product(p, x), {}),
+            {"w": W},
+            None,
+            {},
+            "returned tuple, expected one tensor",
+        ),
+        (product, {"w": W}, None, {"has_aux": True}, "returned Tensor, but has_aux=True expects"),
+        (lambda p, x: x.sum((1, 2)), {"w": W}, None, {}, "do not depend on the parameters"),
+        (
+            lambda p, x: product(p, x).sum(),
+            {"w": W},
+            None,
+            {},
+            r"expected one loss per task, \[4\]",
+        ),
+    ],
+)
+def test_mistakes_are_named(combiner, loss_fn, parameters, own, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_combiner(combiner, K).differentiate(loss_fn, parameters, X, own, **options)
+
+
+@pytest.mark.parametrize("combiner", ["ls", "fairgrad"])
+def test_parameters_in_the_aux_output_are_ordinary_tensors(combiner):
+    def loss_fn(p, x):
+        return product(p, x), {"norm": p["w"].norm(), "w": p["w"]}
+
+    (_, aux), *_ = make_combiner(combiner, K).differentiate(loss_fn, {"w": W}, X, has_aux=True)
+    assert {name: type(value) for name, value in aux.items()} == {"norm": Tensor, "w": Tensor}
+    assert torch.stack([aux["norm"], torch.zeros_like(aux["norm"])]).sum() == W.norm()
+    assert torch.equal(aux["w"] + 0, W)
 
 
 def test_the_direction_has_each_parameter_s_dtype():
