@@ -83,6 +83,8 @@ def test_state_round_trip_continues_bit_for_bit():
         original.add(transition(step))
     original.sample(4)
     restored.load_state_dict(original.state_dict())
+    for ours, theirs in zip(original.sample(50), restored.sample(50), strict=True):
+        assert torch.equal(ours, theirs)
     for step in range(5, 12):
         for replay in (original, restored):
             replay.add(transition(step))
