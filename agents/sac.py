@@ -252,6 +252,23 @@ class MultiTaskSAC:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from a state.
+
+        Raises:
+            ValueError: it is of another version of this class, or of other combiners.
+        """
+        for name, part in self._parts().items():
+            if isinstance(part, torch.optim.Optimizer):
+                saved, own = (
+                    sum(len(group["params"]) for group in groups)
+                    for groups in (state[name]["param_groups"], part.param_groups)
+                )
+                if saved != own:
+                    raise ValueError(
+                        f"the saved {name} holds {saved} parameters, this one {own}: the state is"
+                        " from another version of the program (a run's metadata.json names its"
+                        " commit) or from other combiners"
+                    )
         self.loads += 1  # optimisers and some combiners have other memory now
         for name, part in self._parts().items():
             part.load_state_dict(state[name])

@@ -24,6 +24,10 @@ EVALUATION_COLUMNS = ("step", "task", "success", "episodes", "return", "episode_
 PACKAGES = ("mtrl-fair", "torch", "numpy", "scipy", "metaworld", "mujoco", "gymnasium")
 
 
+MAY_CHANGE = frozenset({"total_steps", "device", "cuda_graph"})
+"""Settings that a resumed run may change: a run may be prolonged, and moved."""
+
+
 class RunError(Exception):
     """A run directory cannot be used as asked; the message says why and how to mend it."""
 
@@ -148,8 +152,8 @@ class RunDirectory:
             )
         saved = flatten(json.loads(state.pop("config")))
         here = flatten(self.config)
-        # A run may be prolonged and moved, so these are no part of what a checkpoint belongs to.
-        keys = sorted((saved.keys() | here.keys()) - {"total_steps", "device"})
+        # A setting that only config.json has is newer than the checkpoint.
+        keys = sorted(saved.keys() - MAY_CHANGE)
         different = [key for key in keys if saved.get(key) != here.get(key)]
         if different:
             key = different[0]

@@ -54,9 +54,10 @@ def main(words: list[str]) -> None:
     output = arguments.json or run.path / "evaluation.json"
     or_fail(lambda: check_output("--json", output))
 
-    envs = build_envs(config, build_task_set(config), device, evaluation=True)
-    agent = build_agent(config, envs.num_envs, device)
-    agent.load_state_dict(state["agent"])
+    task_set = build_task_set(config)
+    agent = build_agent(config, len(task_set.names), device)
+    or_fail(lambda: agent.load_state_dict(state["agent"]))
+    envs = build_envs(config, task_set, device, evaluation=True)
     result = evaluate(
         lambda observation: agent.act(observation, deterministic=True), envs, episodes
     )

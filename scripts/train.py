@@ -20,7 +20,7 @@ from rich.console import Console
 from configs import PRESETS, TrainConfig, from_dict, to_dict
 from envs import WorkerError
 from mtrl_fair import LossBoundError, NonFiniteError
-from mtrl_fair.runs import RunDirectory, RunError, flatten
+from mtrl_fair.runs import MAY_CHANGE, RunDirectory, RunError, flatten
 from scripts.allocator import keep_freed_memory
 from scripts.build import (
     build_agent,
@@ -116,7 +116,8 @@ def train(
             )
             loop = TrainingLoop(config, agent, replay, envs, evaluation_envs, run, reporter)
             if state is not None:
-                loop.load_state_dict(state)
+                saved = state
+                or_fail(lambda: loop.load_state_dict(saved))
             return loop.run(should_stop)
     except NonFiniteError as error:
         names = ", ".join(task_set.names[task] for task in error.tasks) or "all tasks together"
@@ -155,7 +156,7 @@ def open_run(folder: str, flags: list[str]) -> tuple[RunDirectory, TrainConfig]:
     saved = from_dict(TrainConfig, run.config, f"{folder}/config.json")
     wanted = parse(saved, flags)
     old, new = flatten(to_dict(saved)), flatten(to_dict(wanted))
-    for key in old.keys() - {"total_steps", "device", "cuda_graph"}:
+    for key in old.keys() - MAY_CHANGE:
         if old[key] != new[key]:
             raise RunError(
                 f"{key} is {old[key]} in {folder}, and a resumed run keeps it: leave the flag out,"

@@ -354,6 +354,17 @@ def test_all_products_of_an_update_are_in_its_precision_and_actions_in_float32(
     assert seen == [torch.float32] * NETWORK.depth
 
 
+def test_a_state_of_another_version_is_refused_and_changes_nothing():
+    agent, state = make_agent(), make_agent(seed=1).state_dict()
+    before = [parameter.clone() for parameter in agent.actor.parameters()]
+    state["critic_optimizer"]["param_groups"][0]["params"] = [0, 1, 2]
+    with pytest.raises(
+        ValueError, match="critic_optimizer holds 3 parameters, this one 1: the state"
+    ):
+        agent.load_state_dict(state)
+    assert all(torch.equal(a, b) for a, b in zip(before, agent.actor.parameters(), strict=True))
+
+
 @pytest.mark.gpu
 def test_state_moves_between_devices():
     agent = make_agent()
