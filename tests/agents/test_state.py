@@ -1,0 +1,88 @@
+"""What decides an agent's numbers: its seed and its state."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from agents import (
+    Batch,
+    MultiTaskSAC,
+)
+from mtrl_fair import make_combiner
+from tests.agents.small_agent import ACT, CONFIG, OBS, K, make_agent, make_batch
+
+
+@pytest.mark.parametrize("combiner", ["fairgrad", "ls"])
+def test_the_same_seed_twice_is_bit_identical(combiner):
+    def parameters_after_updates(seed: int) -> list[Tensor]:
+        agent = make_agent(combiner, seed=seed)
+        for step in range(5):
+            agent.update(make_batch(step))
+        return list(agent.actor.parameters())
+
+    first, again, other = (parameters_after_updates(seed) for seed in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_making_an_agent_leaves_the_global_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    make_agent()
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_state_round_trip_continues_bit_for_bit():
+    agent, restored = make_agent(), make_agent(seed=7)
+    agent.update(make_batch())
+    restored.load_state_dict(copy.deepcopy(agent.state_dict()))
+    observation = np.ones((K, OBS), np.float32)
+    for step in range(3):
+        metrics, restored_metrics = (a.update(make_batch(step)) for a in (agent, restored))
+        for key in metrics:
+            assert torch.equal(metrics[key], restored_metrics[key]), key
+        np.testing.assert_array_equal(agent.act(observation), restored.act(observation))
+
+
+def test_a_state_of_another_device_leaves_the_optimisers_to_this_one():
+    agent = make_agent()
+    state = copy.deepcopy(agent.state_dict())
+    for name in ("actor_optimizer", "critic_optimizer", "temperature_optimizer"):
+        state[name]["param_groups"][0]["capturable"] = True  # as CUDA graphs need it
+    agent.load_state_dict(state)
+    for adam in (agent.actor_optimizer.adam, agent.temperature_optimizer):
+        assert not adam.param_groups[0]["capturable"]
+    agent.update(make_batch())
+
+
+def test_a_state_of_another_version_is_refused_and_changes_nothing():
+    agent, state = make_agent(), make_agent(seed=1).state_dict()
+    before = [parameter.clone() for parameter in agent.actor.parameters()]
+    state["critic_optimizer"]["param_groups"][0]["params"] = [0, 1, 2]
+    with pytest.raises(
+        ValueError, match="critic_optimizer holds 3 parameters, this one 1: the state"
+    ):
+        agent.load_state_dict(state)
+    assert all(torch.equal(a, b) for a, b in zip(before, agent.actor.parameters(), strict=True))
+
+
+@pytest.mark.gpu
+def test_state_moves_between_devices():
+    agent = make_agent()
+    agent.update(make_batch())
+    on_gpu = MultiTaskSAC(
+        OBS, ACT, K, *(make_combiner("fairgrad", K) for _ in range(2)), config=CONFIG, device="cuda"
+    )
+    on_gpu.load_state_dict(agent.state_dict())
+    on_gpu.update(Batch(*(part.cuda() for part in make_batch())))
+    agent.load_state_dict(on_gpu.state_dict())
+    agent.update(make_batch())
+
+
+def test_an_agent_is_not_copied():
+    with pytest.raises(TypeError, match=r"load this one's state_dict"):
+        copy.deepcopy(make_agent())
