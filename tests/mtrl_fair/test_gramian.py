@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from mtrl_fair import gramian as module
-from mtrl_fair.gramian import MOST_TASKS, PIECE, converted, gramian_of, joined, weighted_sum
+from mtrl_fair.gramian import PIECE, converted, gramian_of, joined, weighted_sum
 
 TYPES = dict.fromkeys([torch.float32, torch.bfloat16, torch.float16], 3e-6) | {torch.float64: 1e-13}
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("num_tasks", [1, 3, MOST_TASKS + 1])
+@pytest.mark.parametrize("num_tasks", [1, 3, 33])
 @pytest.mark.parametrize("size", [1, PIECE, 2 * PIECE, 2 * PIECE + 7, 9 * PIECE + 5])
 def test_they_equal_single_products(dtype, num_tasks, size, monkeypatch):
     monkeypatch.setattr(module, "MOST_CONVERTED", 3 * 4 * PIECE)  # some blocks of half precision
