@@ -1,0 +1,1 @@
+"""The supervised benchmarks, one file each."""

@@ -1,0 +1,146 @@
+"""Batches for a trainer that can be stopped and continued anywhere.
+
+Nothing random is kept between batches: the order of an epoch follows from (seed, epoch), and a
+sample's augmentation from (seed, epoch, index). So any number of loading processes gives the same
+batches, and a run continues in the middle of an epoch.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+Randomness = Callable[[int], np.random.Generator]
+"""The generator of a sample's augmentation, by the sample's index."""
+
+
+class DataError(ValueError):
+    """A benchmark's files are missing or wrong: which, where, and how they must be."""
+
+
+class Data(ABC):
+    """A data set that gives batches."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of samples."""
+
+    @abstractmethod
+    def batch(self, indices: Sequence[int], randomness: Randomness | None) -> tuple[Any, Any]:
+        """(inputs, targets) of some samples, as pytrees of tensors whose first axis is the batch.
+
+        Args:
+            randomness: of the augmentation; None: no augmentation.
+        """
+
+
+class Samples(Data):
+    """A data set that loads one sample after the other."""
+
+    @abstractmethod
+    def sample(self, index: int, generator: np.random.Generator | None) -> tuple[Any, Any]:
+        """(inputs, targets) of one sample, augmented if there is a generator."""
+
+    def batch(self, indices: Sequence[int], randomness: Randomness | None) -> tuple[Any, Any]:
+        samples = [
+            self.sample(index, None if randomness is None else randomness(index))
+            for index in indices
+        ]
+        inputs, targets = default_collate(samples)
+        return inputs, targets
+
+
+class BatchKey(NamedTuple):
+    """Which samples a batch has."""
+
+    epoch: int
+    indices: tuple[int, ...]
+
+
+class BatchOrder(Sampler[BatchKey]):
+    """The batches of an epoch: shuffled with a seed, in order without."""
+
+    def __init__(self, num_samples: int, batch_size: int, seed: int | None):
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.first = 0
+
+    def start(self, epoch: int, first: int = 0) -> None:
+        """Makes the next iteration that of an epoch, from a batch on."""
+        self.epoch, self.first = epoch, first
+
+    def __len__(self) -> int:
+        return -(-self.num_samples // self.batch_size)
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        order = np.arange(self.num_samples)
+        if self.seed is not None:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
+        for begin in range(self.first * self.batch_size, self.num_samples, self.batch_size):
+            yield BatchKey(self.epoch, tuple(order[begin : begin + self.batch_size].tolist()))
+
+
+class _Batches(Dataset[tuple[Any, Any]]):
+    def __init__(self, data: Data, seed: int | None):
+        self.data = data
+        self.seed = seed
+
+    def __getitem__(self, key: BatchKey) -> tuple[Any, Any]:
+        if self.seed is None:
+            return self.data.batch(key.indices, None)
+        seed = self.seed
+        return self.data.batch(
+            key.indices, lambda index: np.random.default_rng((seed, key.epoch, index))
+        )
+
+
+class Batches:
+    """Loads the batches of a data set, epoch by epoch.
+
+    Args:
+        seed: of order and augmentation; None: in order, without augmentation.
+        workers: processes that load; 0: this one.
+        pinned: whether to copy batches to pinned memory, from where a GPU takes them at once.
+    """
+
+    def __init__(
+        self, data: Data, batch_size: int, seed: int | None, workers: int = 0, pinned: bool = False
+    ):
+        self.order = BatchOrder(len(data), batch_size, seed)
+        self._loader = DataLoader(
+            _Batches(data, seed),
+            batch_size=None,  # a key is a whole batch
+            sampler=self.order,
+            num_workers=workers,
+            pin_memory=pinned,
+            persistent_workers=workers > 0,
+        )
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Any, Any]]:
+        """(inputs, targets) of the batches of an epoch, from one on."""
+        self.order.start(epoch, first)
+        yield from self._loader
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Moves a pytree of tensors, or of what has a `to` like theirs, without waiting for it."""
+    return pytree.tree_map(lambda leaf: leaf.to(device, non_blocking=True), batch)
