@@ -113,13 +113,14 @@ def make_combiner(
         arguments, label = (method,), "a callable"
     else:
         raise TypeError(f"a combiner is a name or a callable, got {type(method).__name__}")
-    valid = _options(combiner_class)
+    valid = combiner_options(combiner_class)
     for option in options:
         check_name(f"option of combiner {label}", option, valid)
     return combiner_class(*arguments, num_tasks=num_tasks, **options)
 
 
-def _options(combiner_class: Callable[..., Combiner]) -> list[str]:
+def combiner_options(combiner_class: Callable[..., Combiner]) -> list[str]:
+    """The options that `make_combiner` takes for a class of `COMBINERS`."""
     own = inspect.signature(combiner_class).parameters.values()
     named = [p.name for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
     common = list(inspect.signature(Combiner).parameters)

@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +24,7 @@ EVALUATION_COLUMNS = ("step", "task", "success", "episodes", "return", "episode_
 PACKAGES = ("mtrl-fair", "torch", "numpy", "scipy", "metaworld", "mujoco", "gymnasium")
 
 
-MAY_CHANGE = frozenset({"total_steps", "device", "cuda_graph"})
+MAY_CHANGE = frozenset({"total_steps", "device", "cuda_graph", "data", "loader_workers"})
 """Settings that a resumed run may change: a run may be prolonged, and moved."""
 
 
@@ -34,15 +34,30 @@ class RunError(Exception):
 
 class RunDirectory:
     """A folder with `config.json`, `metadata.json`, `metrics.jsonl`, `evaluations.csv`, TensorBoard
-    events and `checkpoints/`. Make one with `create` or `open`."""
+    events and `checkpoints/`. Make one with `create` or `open`.
 
-    def __init__(self, path: Path, config: Mapping[str, Any]):
+    Args:
+        columns: of `evaluations.csv`; the first is the step.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: Mapping[str, Any],
+        columns: Sequence[str] = EVALUATION_COLUMNS,
+    ):
         self.path = path
         self.config = dict(config)
+        self.columns = tuple(columns)
         self._lock: int | None = None
 
     @classmethod
-    def create(cls, path: str | Path, config: Mapping[str, Any]) -> RunDirectory:
+    def create(
+        cls,
+        path: str | Path,
+        config: Mapping[str, Any],
+        columns: Sequence[str] = EVALUATION_COLUMNS,
+    ) -> RunDirectory:
         """A new folder with its configuration, versions, commit and machine.
 
         Raises:
@@ -62,17 +77,17 @@ class RunDirectory:
                 f"the run directory {path} cannot be made ({error.strerror}): choose another with"
                 " --run-dir"
             ) from error
-        run = cls(path, config)
+        run = cls(path, config, columns)
         run.lock()
         (path / "checkpoints").mkdir()
         run.write_config(run.config)
-        _write_json(path / "metadata.json", describe_machine() | {"resumed": []})
+        write_json(path / "metadata.json", describe_machine() | {"resumed": []})
         with (path / "evaluations.csv").open("w", newline="") as file:
-            csv.writer(file).writerow(EVALUATION_COLUMNS)
+            csv.writer(file).writerow(run.columns)
         return run
 
     @classmethod
-    def open(cls, path: str | Path) -> RunDirectory:
+    def open(cls, path: str | Path, columns: Sequence[str] = EVALUATION_COLUMNS) -> RunDirectory:
         """An existing run.
 
         Raises:
@@ -81,7 +96,8 @@ class RunDirectory:
         path = Path(path)
         if not (path / "config.json").is_file():
             raise RunError(
-                f"there is no run at {path}: expected a folder that train.py made, with config.json"
+                f"there is no run at {path}: expected a folder that train.py or supervised.py made,"
+                " with config.json"
             )
         try:
             config = json.loads((path / "config.json").read_text())
@@ -89,19 +105,19 @@ class RunDirectory:
                 raise ValueError("it is not a JSON object")
         except ValueError as error:
             raise RunError(f"{path / 'config.json'} cannot be read: {error}") from error
-        return cls(path, config)
+        return cls(path, config, columns)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Replaces `config.json`, for a run that is prolonged."""
         self.config = dict(config)
-        _write_json(self.path / "config.json", self.config)
+        write_json(self.path / "config.json", self.config)
 
     def note_resume(self, step: int) -> None:
         """Adds to `metadata.json` what continues the run, and from which step."""
         path = self.path / "metadata.json"
         metadata = json.loads(path.read_text()) if path.exists() else {}
         resumed = metadata.get("resumed", [])
-        _write_json(path, metadata | {"resumed": [*resumed, {"step": step} | describe_machine()]})
+        write_json(path, metadata | {"resumed": [*resumed, {"step": step} | describe_machine()]})
 
     def lock(self) -> None:
         """Keeps other processes from writing to this run, until this one ends.
@@ -164,10 +180,8 @@ class RunDirectory:
             )
         return state
 
-    def add_evaluation(
-        self, step: int, rows: Iterable[tuple[str, float, int, float, float]]
-    ) -> None:
-        """Appends to `evaluations.csv` one (task, success, episodes, return, length) per task."""
+    def add_evaluation(self, step: int, rows: Iterable[Sequence[str | int | float]]) -> None:
+        """Appends rows to `evaluations.csv`, given without their first column, the step."""
         with (self.path / "evaluations.csv").open("a", newline="") as file:
             csv.writer(file).writerows((step, *row) for row in rows)
 
@@ -178,9 +192,9 @@ class RunDirectory:
         if path.exists():
             with path.open(newline="") as file:
                 rows = list(csv.reader(file))[1:]
-        whole = [row for row in rows if len(row) == len(EVALUATION_COLUMNS)]
+        whole = [row for row in rows if len(row) == len(self.columns)]
         kept = [row for row in whole if int(row[0]) <= step]
-        _write(path, "".join(",".join(row) + "\r\n" for row in [EVALUATION_COLUMNS, *kept]))
+        _write(path, "".join(",".join(row) + "\r\n" for row in [self.columns, *kept]))
         metrics = self.path / "metrics.jsonl"
         if metrics.exists():
             lines = metrics.read_text().splitlines(keepends=True)
@@ -244,7 +258,8 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Replaces a file, whole or not at all."""
     _write(path, json.dumps(values, indent=2) + "\n")
 
 

@@ -1,10 +1,12 @@
-"""What the scripts share: presets on the command line, and errors as one line with exit code 2."""
+"""What the scripts share: names and flags, errors as one line with exit code 2, signals."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn, TypeVar
 
 import torch
@@ -30,18 +32,21 @@ def or_fail(function: Callable[[], Arguments]) -> Arguments:
         fail(str(error))
 
 
-def split_preset(arguments: Sequence[str], presets: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Takes the preset, the first argument that is no flag, out of the arguments.
+def split_name(
+    kind: str, arguments: Sequence[str], names: Sequence[str]
+) -> tuple[str | None, list[str]]:
+    """Takes the name of a preset or benchmark, the first argument that is no flag, out of the
+    arguments.
 
-    A preset may also come after flags, where only its exact name tells it from a flag's value.
+    It may also come after flags, where only its exactness tells it from a flag's value.
     """
     rest = list(arguments)
     if rest and not rest[0].startswith("-"):
-        check_name("preset", rest[0], presets)
+        check_name(kind, rest[0], names)
         return rest[0], rest[1:]
     for index in range(1, len(rest)):
         before = rest[index - 1]
-        if rest[index] in presets and ("=" in before or not before.startswith("-")):
+        if rest[index] in names and ("=" in before or not before.startswith("-")):
             return rest[index], rest[:index] + rest[index + 1 :]
     return None, rest
 
@@ -91,3 +96,17 @@ def resolve_device(name: str) -> torch.device:
     if canonical not in present:
         raise ValueError(f"the device {name!r} is not there: choose auto or {', '.join(present)}")
     return torch.device(canonical)
+
+
+def stop_on_signal() -> Callable[[], bool]:
+    """Makes the first Ctrl-C (or SIGTERM) a request to stop, and the second one an interrupt."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return lambda: bool(received)

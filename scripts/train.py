@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import signal
 import sys
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import torch
@@ -29,7 +27,15 @@ from scripts.build import (
     build_task_set,
     settle_overlap,
 )
-from scripts.command_line import fail, or_fail, parse, python, resolve_device, split_preset
+from scripts.command_line import (
+    fail,
+    or_fail,
+    parse,
+    python,
+    resolve_device,
+    split_name,
+    stop_on_signal,
+)
 from scripts.loop import LAST_FINITE, LATEST, RESUMABLE, TrainingLoop
 from scripts.report import make_reporter
 
@@ -42,7 +48,7 @@ DESCRIPTION = (
 
 def main(arguments: list[str]) -> None:
     """Checks everything that can be checked, then trains."""
-    preset, flags = or_fail(lambda: split_preset(arguments, list(PRESETS)))
+    preset, flags = or_fail(lambda: split_name("preset", arguments, list(PRESETS)))
     config = parse(PRESETS[preset or DEFAULT_PRESET], flags, description=DESCRIPTION)
     if config.resume is not None and preset is not None:
         fail(f"--resume continues {config.resume} as it was configured: leave {preset} out")
@@ -171,20 +177,6 @@ def open_run(folder: str, flags: list[str]) -> tuple[RunDirectory, TrainConfig]:
         )
     wanted.check()
     return run, dataclasses.replace(wanted, resume=folder)
-
-
-def stop_on_signal() -> Callable[[], bool]:
-    """Makes the first Ctrl-C (or SIGTERM) a request to stop, and the second one an interrupt."""
-    received: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
-    return lambda: bool(received)
 
 
 if __name__ == "__main__":

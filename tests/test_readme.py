@@ -38,7 +38,7 @@ def test_its_training_commands_are_valid(line, capsys):
         output = capsys.readouterr()
         assert caught.value.code == 0 or "there is no run at runs/RUN" in output.err
         return
-    preset, flags = train.split_preset(words, list(PRESETS))
+    preset, flags = train.split_name("preset", words, list(PRESETS))
     train.parse(PRESETS[preset or train.DEFAULT_PRESET], flags).check()
 
 

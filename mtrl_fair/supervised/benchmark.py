@@ -73,6 +73,8 @@ class Benchmark(ABC):
 
     Args:
         folder: where the data are; None for benchmarks that need no files.
+        pooling: of metrics that papers average over batches: "batch" does so, too, "pixels" takes
+            all pixels alike.
 
     Raises:
         DataError: a file is missing or wrong (here, or when a sample is loaded).
@@ -85,9 +87,14 @@ class Benchmark(ABC):
     """How the folder must look and where its data come from, for people; None: no files needed."""
     published_baseline: ClassVar[Mapping[str, float] | None] = None
     """Single-task results of the literature, by the names of `metric_names`."""
+    has_delta: ClassVar[bool] = True
+    """Whether Δm% makes sense: every metric of the baseline is positive."""
+    poolings: ClassVar[tuple[str, ...]] = ("batch",)
+    """What `pooling` may be."""
 
-    def __init__(self, folder: Path | None = None):
+    def __init__(self, folder: Path | None = None, pooling: str = "batch"):
         self.folder = folder
+        self.pooling = pooling
 
     @abstractmethod
     def splits(self) -> Splits:

@@ -123,6 +123,8 @@ class Batches:
             num_workers=workers,
             pin_memory=pinned,
             persistent_workers=workers > 0,
+            # Else every epoch would draw from the global generator, which dropout uses.
+            generator=torch.Generator(),
         )
 
     def __len__(self) -> int:

@@ -383,7 +383,10 @@ def test_plain_output_says_once_that_it_evaluates(finished, tmp_path):
 
 def test_presets_may_follow_flags():
     presets = ["mt10-small", "stl"]
-    split = train.split_preset
+
+    def split(words, names):
+        return train.split_name("preset", words, names)
+
     assert split(["stl", "--seed", "1"], presets) == ("stl", ["--seed", "1"])
     assert split(["--seed", "1", "stl"], presets) == ("stl", ["--seed", "1"])
     assert split(["--seed=1", "stl"], presets) == ("stl", ["--seed=1"])

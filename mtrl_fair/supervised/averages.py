@@ -1,0 +1,53 @@
+"""Means of what every step of an epoch reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+class Averages:
+    """Means over steps, kept on the device until they are asked for."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def add(self, values: Mapping[str, Tensor], present: Tensor | None = None) -> None:
+        """Takes in one step.
+
+        Args:
+            values: any shapes; NaN stands for what the step did not compute.
+            present: [K] (bool), the tasks whose entries count in values of that shape; None: all.
+        """
+        for name, value in values.items():
+            counts = torch.ones_like(value)
+            if present is not None and value.shape == present.shape:
+                counts = present.to(value.dtype)
+                value = value.where(present, 0)
+            if name in self.sums:
+                self.sums[name] += value.detach()
+                self.counts[name] += counts
+            else:
+                self.sums[name] = value.detach().clone()
+                self.counts[name] = counts
+
+    def means(self) -> dict[str, Tensor]:
+        """By name; NaN where nothing counted. Empties the sums."""
+        means = {name: self.sums[name] / self.counts[name] for name in self.sums}
+        self.sums, self.counts = {}, {}
+        return means
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """The sums so far."""
+        return {"sums": dict(self.sums), "counts": dict(self.counts)}
+
+    def load_state_dict(
+        self, state: Mapping[str, Mapping[str, Tensor]], device: torch.device
+    ) -> None:
+        """Continues from saved sums."""
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.counts = {name: value.to(device) for name, value in state["counts"].items()}

@@ -1,0 +1,118 @@
+"""Tables like the paper's: mean metrics per method over seeds, mean rank, Δm%."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtrl_fair.supervised.scores import delta_m, mean_rank
+
+Values = Mapping[str, float]
+"""Metrics by name."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's results over seeds."""
+
+    method: str
+    seeds: int
+    means: dict[str, float]
+    errors: dict[str, float]
+    """Standard errors of the means over seeds; NaN with one seed."""
+    rank: float
+    """Mean rank among the methods of the table, single-task training left out; NaN for that."""
+    delta: float
+    """Δm%; NaN without a baseline."""
+    delta_error: float
+    """Its standard error over the method's seeds; the baseline counts as exact."""
+    delta_seeds: tuple[float, ...]
+    """Δm% of each seed."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table of methods."""
+
+    higher_is_better: dict[str, bool]
+    """By metric."""
+    single_task: Row | None
+    """The baseline of Δm%, trained or published; None: there is none."""
+    rows: tuple[Row, ...]
+    """The methods, in the order they were given; `rank` compares these."""
+
+
+def compare(
+    results: Mapping[str, Sequence[Values]],
+    higher_is_better: Mapping[str, bool],
+    baseline: Sequence[Values] = (),
+) -> Comparison:
+    """The table of some methods' results.
+
+    Args:
+        results: by method, the metrics of each seed.
+        higher_is_better: by metric; its order is the table's.
+        baseline: metrics of single-task training, of each seed (one, if published); may be empty.
+
+    Raises:
+        ValueError: a result lacks a metric, or is not finite; a baseline that is not positive.
+    """
+    directions = list(higher_is_better.values())
+    table = {
+        method: _matrix(method, values, higher_is_better) for method, values in results.items()
+    }
+    base = _matrix("single-task training", baseline, higher_is_better) if baseline else None
+    if len(table) > 0:
+        ranks = mean_rank([matrix.mean(0) for matrix in table.values()], directions)
+    rows = tuple(
+        _row(method, matrix, list(higher_is_better), directions, base, float(ranks[i]))
+        for i, (method, matrix) in enumerate(table.items())
+    )
+    single = None
+    if base is not None:
+        single = _row("single-task", base, list(higher_is_better), directions, base, math.nan)
+    return Comparison(dict(higher_is_better), single, rows)
+
+
+def _matrix(method: str, values: Sequence[Values], names: Mapping[str, bool]) -> np.ndarray:
+    """[seeds, M]"""
+    for seed, found in enumerate(values):
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise ValueError(f"result {seed} of {method} lacks {', '.join(missing)}")
+    return np.array([[found[name] for name in names] for found in values], float)
+
+
+def _row(
+    method: str,
+    matrix: np.ndarray,
+    names: list[str],
+    directions: list[bool],
+    base: np.ndarray | None,
+    rank: float,
+) -> Row:
+    deltas: tuple[float, ...] = ()
+    if base is not None:
+        deltas = tuple(delta_m(metrics, base.mean(0), directions) for metrics in matrix)
+    errors = _standard_error(matrix)
+    return Row(
+        method=method,
+        seeds=len(matrix),
+        means=dict(zip(names, matrix.mean(0).tolist(), strict=True)),
+        errors=dict(zip(names, errors.tolist(), strict=True)),
+        rank=rank,
+        delta=float(np.mean(deltas)) if deltas else math.nan,
+        delta_error=float(_standard_error(np.array(deltas))) if deltas else math.nan,
+        delta_seeds=deltas,
+    )
+
+
+def _standard_error(samples: np.ndarray) -> np.ndarray:
+    """Along the first axis; NaN for one sample."""
+    if len(samples) < 2:
+        return np.full(samples.shape[1:], math.nan)
+    found: np.ndarray = samples.std(0, ddof=1) / math.sqrt(len(samples))
+    return found

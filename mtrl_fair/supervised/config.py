@@ -1,0 +1,130 @@
+"""What one supervised training is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtrl_fair.combiner import Combiner
+from mtrl_fair.names import check_name
+from mtrl_fair.registry import COMBINERS, combiner_options, make_combiner
+from mtrl_fair.scale import Scale
+from mtrl_fair.solver import SOLVERS, check_alpha
+from mtrl_fair.supervised.benchmark import Benchmark
+from mtrl_fair.supervised.registry import make_benchmark
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """One training: a benchmark, a method, a seed. Equal configurations give equal numbers on the
+    CPU."""
+
+    benchmark: str
+    data: str | None = None
+    """The folder of the benchmark's files."""
+    task: str | None = None
+    """Train on this task alone, for the single-task baseline; None: on all."""
+    seed: int = 0
+    """Of initialisation, order, augmentation and the combiner's own random numbers."""
+    combiner: str = "fairgrad"
+    alpha: float = 2.0
+    """Fairness exponent (fairgrad)."""
+    solver: str = "newton"
+    """Solver of the fairness equation (fairgrad)."""
+    alpha_fair: float | None = None
+    """Exponent of the α-fair loss transformation (paper section 6); None: plain losses."""
+    scale: Scale = "none"
+    max_norm: float | None = None
+    weighted_heads: bool = False
+    epochs: int = 1
+    batch_size: int = 1
+    learning_rate: float = 1e-3
+    pooling: str = "batch"
+    """How nyuv2 and cityscapes average errors of depth and normals: within batches and then over
+    them, as papers do, or over all pixels ("pixels")."""
+    threads: int = 1
+    loader_workers: int = 0
+    device: str = "cpu"
+
+    def check(self) -> None:
+        """Raises ValueError on the first value that cannot be meant."""
+        for name in ("epochs", "batch_size", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{flag(name)} is {getattr(self, name)}, expected at least 1")
+        if self.loader_workers < 0:
+            raise ValueError(f"--loader-workers is {self.loader_workers}, expected at least 0")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"--seed is {self.seed}, expected an integer from 0 to 2**31 - 1")
+        for name in ("learning_rate", "max_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{flag(name)} is {value}, expected a positive number")
+        if self.alpha_fair is not None and not -math.inf < self.alpha_fair < 1:
+            raise ValueError(
+                f"--alpha-fair is {self.alpha_fair}, expected a number below 1, such as 0.5"
+            )
+        check_name("combiner", self.combiner, COMBINERS)
+        check_name("solver", self.solver, SOLVERS)
+        check_alpha(self.alpha)
+        if self.combiner == "graddrop" and self.weighted_heads:
+            raise ValueError("--weighted-heads is true, but graddrop has no weights for heads")
+
+    def make_benchmark(self) -> Benchmark:
+        """The benchmark on its data.
+
+        Raises:
+            DataError, ValueError: see `make_benchmark`.
+        """
+        folder = None if self.data is None else Path(self.data)
+        return make_benchmark(self.benchmark, folder, self.pooling)
+
+    def make_combiner(self, num_tasks: int, steps_per_epoch: int) -> Combiner:
+        """The combiner with those of its options that the configuration has."""
+        options: dict[str, Any] = {
+            "scale": self.scale,
+            "max_norm": self.max_norm,
+            "weighted_heads": self.weighted_heads,
+            "alpha": self.alpha,
+            "solver": self.solver,
+            "seed": self.seed,
+            "steps_per_epoch": steps_per_epoch,
+        }
+        valid = combiner_options(COMBINERS[self.combiner])
+        return make_combiner(
+            self.combiner,
+            num_tasks=num_tasks,
+            **{name: value for name, value in options.items() if name in valid},
+        )
+
+
+def flag(name: str) -> str:
+    """The command line's name of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def to_dict(config: SupervisedConfig) -> dict[str, Any]:
+    """Plain data for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: Mapping[str, Any], where: str) -> SupervisedConfig:
+    """The inverse of `to_dict`.
+
+    Raises:
+        ValueError: a key that the configuration does not have, or a value that cannot be meant;
+            `where` says whose it is.
+    """
+    for key in values:
+        check_name(
+            f"setting in {where}", key, [f.name for f in dataclasses.fields(SupervisedConfig)]
+        )
+    try:
+        config = SupervisedConfig(**values)
+        config.check()
+    except TypeError as error:
+        raise ValueError(f"{where} cannot be read ({error}): restore the file") from error
+    return config

@@ -1,0 +1,385 @@
+"""The supervised trainer: batch, task losses, combiner, step; evaluate and checkpoint every epoch.
+
+It knows no data set: a `Benchmark` brings data, model, losses and metrics.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from mtrl_fair.alpha_fair_loss import alpha_fair_loss
+from mtrl_fair.combiner import CombinerInfo
+from mtrl_fair.loss_combiner import LossCombiner
+from mtrl_fair.metrics import MetricLogger
+from mtrl_fair.runs import RunDirectory, write_json
+from mtrl_fair.solver import NonFiniteError
+from mtrl_fair.supervised.averages import Averages
+from mtrl_fair.supervised.benchmark import Benchmark, metric_names
+from mtrl_fair.supervised.config import SupervisedConfig, to_dict
+from mtrl_fair.supervised.data import Batches, Data, to_device
+
+LATEST, BEST = "latest", "best"
+"""Checkpoints: to resume from; the network of the reported epoch (`report="best"`)."""
+
+RESUMABLE = ("step", "trainer", "model", "optimizer", "combiner", "random")
+"""What a checkpoint must hold to be resumed from."""
+
+RESULTS = "results.json"
+"""The reported epoch and its test metrics, written at the end."""
+
+COLUMNS = ("step", "epoch", "split", "task", "metric", "value")
+"""Of `evaluations.csv`."""
+
+KEYS = {
+    "losses": "losses",
+    "weights": "fairness/weight",
+    "gradient_norms": "fairness/gradient_norm",
+    "direction_norm": "fairness/direction_norm",
+    "residual": "fairness/residual",
+    "conflicts": "fairness/conflicts",
+}
+"""Logged keys, of means over an epoch's steps."""
+
+Values: TypeAlias = dict[str, float]
+"""Metrics by `metric_names`."""
+
+
+class Progress(NamedTuple):
+    """How far a training is."""
+
+    epoch: int
+    """Epochs that are finished."""
+    epochs: int
+    share: float
+    """Of all batches of all epochs."""
+    values: Values | None
+    """The latest metrics: validation's, or the test's where there is no validation split."""
+
+
+class Trainer:
+    """One training, from its present step to the end of its last epoch.
+
+    Everything that decides later numbers is in the checkpoint, so that on the CPU a resumed
+    training gives the same ones as a training that was never stopped.
+    """
+
+    def __init__(
+        self,
+        config: SupervisedConfig,
+        benchmark: Benchmark,
+        run: RunDirectory,
+        device: torch.device,
+        report: Callable[[Progress], None] = lambda progress: None,
+    ):
+        self.config = config
+        self.benchmark = benchmark
+        self.run_directory = run
+        self.device = device
+        self.report = report
+        names = [task.name for task in benchmark.tasks]
+        self.tasks = [names.index(config.task)] if config.task else list(range(len(names)))
+        self.names = [names[task] for task in self.tasks]
+
+        splits = benchmark.splits()
+        self.train_batches = self._batches(splits.train, config.seed)
+        self.test_batches = self._batches(splits.test, None)
+        self.validation_batches = (
+            None if splits.validation is None else self._batches(splits.validation, None)
+        )
+        torch.manual_seed(config.seed)
+        self.model = benchmark.model(self.tasks).to(device)
+        self.combiner = config.make_combiner(len(self.tasks), len(self.train_batches)).to(device)
+        self.optimizer = torch.optim.Adam(
+            [*self.model.parameters(), *self.combiner.parameters()], lr=config.learning_rate
+        )
+        self.scheduler = benchmark.scheduler(self.optimizer)
+
+        self.step = 0
+        self.epoch = 0
+        self.batch = 0
+        self.averages = Averages()
+        self.steps_per_second: float | None = None
+        self.best_score = -math.inf
+        self.best_epoch = 0
+        self.reported: list[Values] = []
+
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Trains until the end or until asked to stop; returns whether the end was reached.
+
+        At the end, `results.json` holds the reported test metrics.
+
+        Raises:
+            NonFiniteError: a loss or gradient is not finite (with CUDA, noticed at the end of the
+                epoch). The checkpoint of the last epoch is kept.
+            LossBoundError: the method needs losses above a bound, and one is not.
+            DataError: a sample's file is missing or wrong.
+        """
+        self.logger = MetricLogger(self.run_directory.path, self.step or None)
+        try:
+            if self.step == 0:
+                self.save()
+            while self.epoch < self.config.epochs:
+                if not (self._train_epoch(should_stop) and self._finish_epoch(should_stop)):
+                    self.save()
+                    return False
+                self.save()
+            results = {"epoch": self.best_epoch or self.epoch, "values": self._results()}
+            write_json(self.run_directory.path / RESULTS, results)
+            return True
+        finally:
+            self.logger.close()
+
+    def save(self) -> None:
+        """Writes the checkpoint that a resumed training continues from.
+
+        Raises:
+            NonFiniteError: a loss since the last epoch is not finite.
+        """
+        self._check()
+        self.logger.flush()
+        self.run_directory.save_checkpoint(LATEST, self.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides later numbers."""
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "combiner": self.combiner.state_dict(),
+            "random": random,
+            "trainer": {
+                "epoch": self.epoch,
+                "batch": self.batch,
+                "averages": self.averages.state_dict(),
+                "best_score": self.best_score,
+                "best_epoch": self.best_epoch,
+                "reported": self.reported,
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from a checkpoint's state."""
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.combiner.load_state_dict(state["combiner"])
+        trainer = state["trainer"]
+        self.epoch, self.batch = trainer["epoch"], trainer["batch"]
+        self.averages.load_state_dict(trainer["averages"], self.device)
+        self.best_score, self.best_epoch = trainer["best_score"], trainer["best_epoch"]
+        self.reported = trainer["reported"]
+        torch.set_rng_state(state["random"]["cpu"])
+        if self.device.type == "cuda" and "cuda" in state["random"]:
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+
+    def _batches(self, data: Data, seed: int | None) -> Batches:
+        return Batches(
+            data,
+            self.config.batch_size,
+            seed,
+            self.config.loader_workers,
+            pinned=self.device.type == "cuda",
+        )
+
+    def _train_epoch(self, should_stop: Callable[[], bool]) -> bool:
+        """The rest of an epoch's batches; False if it was asked to stop before their end."""
+        self.model.train()
+        started, first_step = time.monotonic(), self.step
+        for batch in self.train_batches.epoch(self.epoch, self.batch):
+            self._update(*to_device(batch, self.device))
+            self.batch += 1
+            self.step += 1
+            self._report(None)
+            if should_stop():
+                return False
+        if self.step > first_step:
+            self.steps_per_second = (self.step - first_step) / (time.monotonic() - started)
+        return True
+
+    def _update(self, inputs: Any, targets: Any) -> None:
+        """One step of the optimiser."""
+        losses, present = self._losses(inputs, targets)
+        self.optimizer.zero_grad()
+        info = self.combiner.backward(
+            self._transform(losses, present),
+            self.model.shared_parameters(),
+            self.model.task_parameters(),
+            present,
+        )
+        self.optimizer.step()
+        if self.combiner.looks_again:
+            with torch.no_grad():
+                self.combiner.after_step(self._transform(*self._losses(inputs, targets)))
+        self.averages.add({"losses": losses, **self._loggable(info)}, present)
+
+    def _loggable(self, info: CombinerInfo) -> dict[str, Tensor]:
+        """What the combiner saw; a method of losses does not see the task gradients."""
+        values = {"weights": info.weights, "direction_norm": info.direction_norm}
+        if not isinstance(self.combiner, LossCombiner):
+            values |= {
+                "gradient_norms": info.gradient_norms,
+                "residual": info.residual,
+                "conflicts": info.conflicts.to(info.residual),
+            }
+        return values
+
+    def _losses(self, inputs: Any, targets: Any) -> tuple[Tensor, Tensor | None]:
+        """Task losses [K], and which tasks the batch says anything about [K] (None: all)."""
+        outputs = self.model(inputs)
+        losses = torch.stack(
+            [
+                self.benchmark.loss(task, output, targets)
+                for task, output in zip(self.tasks, outputs, strict=True)
+            ]
+        )
+        flags = [self.benchmark.present(task, targets) for task in self.tasks]
+        present = [flag for flag in flags if flag is not None]
+        if not present:
+            return losses, None
+        always = torch.ones_like(present[0])
+        return losses, torch.stack([always if flag is None else flag for flag in flags])
+
+    def _transform(self, losses: Tensor, present: Tensor | None) -> Tensor:
+        if self.config.alpha_fair is None:
+            return losses
+        return alpha_fair_loss(losses, self.config.alpha_fair, present)
+
+    def _finish_epoch(self, should_stop: Callable[[], bool]) -> bool:
+        """Evaluates and logs; False if it was asked to stop before its end."""
+        self._check()
+        recipe = self.benchmark.recipe
+        epoch = self.epoch + 1
+        validation = None
+        if self.validation_batches is not None:
+            validation = self._evaluate(self.validation_batches, should_stop)
+            if validation is None:
+                return False
+        score = None if validation is None else self.benchmark.score(validation)
+        best = score is not None and (score > self.best_score or self.best_epoch == 0)
+        test = None
+        if recipe.report == "last" or best:
+            test = self._evaluate(self.test_batches, should_stop)
+            if test is None:
+                return False
+
+        self._log_epoch(epoch, {"validation": validation, "test": test})
+        if best:
+            assert score is not None
+            assert test is not None
+            self.best_score, self.best_epoch, self.reported = score, epoch, [test]
+        elif recipe.report == "last":
+            assert test is not None
+            self.reported = [*self.reported, test][-recipe.report_epochs :]
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            assert score is not None
+            self.scheduler.step(-score)
+        elif isinstance(self.scheduler, LRScheduler):
+            self.scheduler.step()
+        self.epoch, self.batch = epoch, 0
+        if best:
+            state = {"step": self.step, "model": self.model.state_dict()}
+            self.run_directory.save_checkpoint(BEST, state)
+        self._report(validation or test)
+        return True
+
+    @torch.no_grad()
+    def _evaluate(self, batches: Batches, should_stop: Callable[[], bool]) -> Values | None:
+        """Metrics of a split; None if it was asked to stop before its end."""
+        self.model.eval()
+        meters = [self.benchmark.meter(task) for task in self.tasks]
+        for batch in batches.epoch():
+            inputs, targets = to_device(batch, self.device)
+            for meter, output in zip(meters, self.model(inputs), strict=True):
+                meter.update(output, targets)
+            if should_stop():
+                return None
+        values: Values = {}
+        for task, meter in zip(self.tasks, meters, strict=True):
+            names = metric_names(self.benchmark.tasks[task])
+            values |= dict(zip(names, meter.compute(), strict=True))
+        return values
+
+    def _log_epoch(self, epoch: int, evaluations: dict[str, Values | None]) -> None:
+        scalars: dict[str, float] = {
+            "charts/epoch": epoch,
+            "charts/learning_rate": self.optimizer.param_groups[0]["lr"],
+        }
+        if self.steps_per_second is not None:
+            scalars["charts/steps_per_second"] = self.steps_per_second
+        for name, mean in self.averages.means().items():
+            if mean.ndim:
+                for task, entry in zip(self.names, mean.tolist(), strict=True):
+                    scalars[f"{KEYS[name]}/{task}"] = entry
+            else:
+                scalars[KEYS[name]] = float(mean)
+        rows: list[tuple[int | str | float, ...]] = []
+        for split, values in evaluations.items():
+            for name, value in (values or {}).items():
+                scalars[f"{split}/{name}"] = value
+                rows.append((epoch, split, *name.split("/", 1), value))
+        self.logger.log(self.step, scalars)
+        self.run_directory.add_evaluation(self.step, rows)
+
+    def _check(self) -> None:
+        """Raises NonFiniteError if a loss of this epoch is not finite; on CUDA it waits."""
+        losses = self.averages.sums.get("losses", torch.zeros(()))
+        wrong = (~losses.isfinite()).nonzero().flatten().tolist()
+        if wrong:
+            raise NonFiniteError("loss", wrong)
+
+    def _results(self) -> Values:
+        """The reported test metrics: the best epoch's, or the mean of the last ones'."""
+        return {
+            name: sum(values[name] for values in self.reported) / len(self.reported)
+            for name in self.reported[0]
+        }
+
+    def _report(self, values: Values | None) -> None:
+        share = (self.epoch + self.batch / len(self.train_batches)) / self.config.epochs
+        self.report(Progress(self.epoch, self.config.epochs, share, values))
+
+
+def train(
+    config: SupervisedConfig,
+    path: Path,
+    report: Callable[[Progress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Trains in a new run directory, or goes on with the one that is there.
+
+    Returns whether the end was reached.
+
+    Raises:
+        RunError: another training is there, or its files cannot be used.
+        DataError, NonFiniteError, LossBoundError: see `Trainer.run`.
+    """
+    torch.set_num_threads(config.threads)
+    benchmark = config.make_benchmark()
+    if path.exists():
+        run = RunDirectory.open(path, COLUMNS)
+        run.lock()
+        run.write_config(to_dict(config))
+        state = run.load_checkpoint(LATEST, RESUMABLE)
+        run.note_resume(state["step"])
+        run.rewind(state["step"])
+    else:
+        run = RunDirectory.create(path, to_dict(config), COLUMNS)
+        state = None
+    trainer = Trainer(config, benchmark, run, torch.device(config.device), report)
+    if state is not None:
+        trainer.load_state_dict(state)
+    return trainer.run(should_stop)

@@ -1,0 +1,163 @@
+"""Several supervised trainings in processes of their own, which stop and fail one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from mtrl_fair import LossBoundError, NonFiniteError
+from mtrl_fair.runs import RunError
+from mtrl_fair.supervised.config import SupervisedConfig
+from mtrl_fair.supervised.data import DataError
+from mtrl_fair.supervised.registry import benchmark_class
+from mtrl_fair.supervised.trainer import Progress, train
+
+SECONDS_BETWEEN_REPORTS = 0.2
+
+
+class Job(NamedTuple):
+    """One training."""
+
+    name: str
+    config: SupervisedConfig
+    path: Path
+
+
+class Ended(NamedTuple):
+    """How a training ended; neither finished nor an error: it was stopped."""
+
+    finished: bool
+    error: str | None = None
+
+
+class Display(Protocol):
+    """Shows trainings while they go on."""
+
+    def started(self, job: Job) -> None: ...
+
+    def progress(self, job: Job, progress: Progress) -> None: ...
+
+    def ended(self, job: Job, ended: Ended) -> None: ...
+
+
+def run_jobs(
+    jobs: Sequence[Job], processes: int, display: Display, should_stop: Callable[[], bool]
+) -> dict[str, Ended]:
+    """Runs the trainings, so many at a time; returns how those ended that were started.
+
+    One that fails leaves the others alone. When asked to stop, those under way save a checkpoint.
+    """
+    waiting = list(jobs)
+    outcomes: dict[str, Ended] = {}
+    workers = [_Worker() for _ in range(min(processes, len(waiting)))]
+    stopping = False
+    try:
+        while True:
+            if should_stop() and not stopping:
+                stopping = True
+                waiting.clear()
+                for worker in workers:
+                    worker.send("stop")
+            for i, worker in enumerate(workers):
+                if worker.job is None and waiting:
+                    workers[i] = worker = worker if worker.process.is_alive() else _Worker()
+                    worker.start(waiting.pop(0))
+                    assert worker.job is not None
+                    display.started(worker.job)
+            busy = {worker.connection: worker for worker in workers if worker.job is not None}
+            if not busy:
+                return outcomes
+            for connection in wait(list(busy), timeout=0.2):
+                worker = busy[connection]  # type: ignore[index]
+                job, message = worker.job, worker.receive()
+                assert job is not None
+                if isinstance(message, Progress):
+                    display.progress(job, message)
+                else:
+                    worker.job = None
+                    outcomes[job.name] = message
+                    display.ended(job, message)
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+class _Worker:
+    """A process that trains one job after the other."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, other = context.Pipe()
+        self.process: SpawnProcess = context.Process(target=_work, args=(other,))
+        self.process.start()
+        other.close()
+        self.job: Job | None = None
+
+    def start(self, job: Job) -> None:
+        self.job = job
+        self.send(job)
+
+    def send(self, message: Job | str) -> None:
+        with contextlib.suppress(OSError):  # it died, which `receive` reports
+            self.connection.send(message)
+
+    def receive(self) -> Progress | Ended:
+        try:
+            message: Progress | Ended = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            return Ended(False, f"its process died (exit code {self.process.exitcode})")
+        return message
+
+    def close(self) -> None:
+        """Ends the process; one that still trains is killed, its last checkpoint stays."""
+        if self.job is not None:
+            self.process.kill()
+        self.connection.close()
+        self.process.join()
+
+
+def _work(connection: Connection) -> None:
+    # The parent decides: a terminal's Ctrl-C reaches every process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        while isinstance(job := connection.recv(), Job):
+            connection.send(_train(job, connection))
+    except (EOFError, OSError):
+        return  # the parent is gone; the training has saved itself
+
+
+def _train(job: Job, connection: Connection) -> Ended:
+    reported = 0.0
+
+    def report(progress: Progress) -> None:
+        nonlocal reported
+        if progress.values is not None or time.monotonic() - reported > SECONDS_BETWEEN_REPORTS:
+            reported = time.monotonic()
+            with contextlib.suppress(OSError):  # the parent is gone, which `poll` notices, too
+                connection.send(progress)
+
+    try:
+        return Ended(train(job.config, job.path, report, connection.poll))
+    except NonFiniteError as error:
+        names = [task.name for task in benchmark_class(job.config.benchmark).tasks]
+        tasks = [job.config.task] if job.config.task else [names[task] for task in error.tasks]
+        whose = ", ".join(task for task in tasks if task) or "all tasks together"
+        return Ended(
+            False,
+            f"the {error.what} of {whose} is not finite: start a new run with a lower"
+            " --learning-rate",
+        )
+    except (DataError, RunError, LossBoundError, ValueError) as error:
+        return Ended(False, str(error))
+    except Exception:
+        return Ended(False, traceback.format_exc())
