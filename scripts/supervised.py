@@ -170,17 +170,16 @@ def make_plan(name: str, arguments: Arguments) -> dict[str, Any]:
             raise ValueError(f"{label} is {number}, expected at least 1")
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     single_task = choose_baseline(found, arguments.single_task)
-    trainings = []
+    trainings = [
+        (method.name, method.name.replace(" α=", "-alpha"), replace(base, **method.settings))
+        for method in methods
+    ]
     if single_task == "train":
         plain = replace(base, combiner="ls")
         trainings += [
             (SINGLE_TASK, f"{SINGLE_TASK}-{task.name}", replace(plain, task=task.name))
             for task in found.tasks
         ]
-    trainings += [
-        (method.name, method.name.replace(" α=", "-alpha"), replace(base, **method.settings))
-        for method in methods
-    ]
     runs = []
     for seed in seeds:
         for method, folder, config in trainings:

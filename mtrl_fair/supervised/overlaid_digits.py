@@ -95,10 +95,11 @@ class DigitPairBenchmark(Benchmark):
 
 
 def digit_network(trunk: nn.Module, flat: int, tasks: Sequence[int]) -> MultiTaskModel:
-    """Convolutions that end in `flat` numbers, a shared layer of 50, and for each task a head of
-    50, ReLU, 10."""
+    """Convolutions that end in `flat` numbers, a shared layer of 50, and for each task a head with
+    50 hidden units."""
     heads = [
         nn.Sequential(nn.Linear(FEATURES, FEATURES), nn.ReLU(), nn.Linear(FEATURES, CLASSES))
         for _ in tasks
     ]
-    return MultiTaskModel(nn.Sequential(trunk, nn.Flatten(), nn.Linear(flat, FEATURES)), heads)
+    shared = nn.Sequential(trunk, nn.Flatten(), nn.Linear(flat, FEATURES), nn.ReLU())
+    return MultiTaskModel(shared, heads)

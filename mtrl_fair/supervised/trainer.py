@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -284,17 +285,23 @@ class Trainer:
         elif recipe.report == "last":
             assert test is not None
             self.reported = [*self.reported, test][-recipe.report_epochs :]
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            assert score is not None
-            self.scheduler.step(-score)
-        elif isinstance(self.scheduler, LRScheduler):
-            self.scheduler.step()
+        self._step_schedule(score)
         self.epoch, self.batch = epoch, 0
         if best:
             state = {"step": self.step, "model": self.model.state_dict()}
             self.run_directory.save_checkpoint(BEST, state)
         self._report(validation or test)
         return True
+
+    def _step_schedule(self, score: float | None) -> None:
+        with warnings.catch_warnings():
+            # After a resume, the epoch's steps may all have been taken by an earlier process.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            if isinstance(self.scheduler, ReduceLROnPlateau):
+                assert score is not None
+                self.scheduler.step(-score)
+            elif isinstance(self.scheduler, LRScheduler):
+                self.scheduler.step()
 
     @torch.no_grad()
     def _evaluate(self, batches: Batches, should_stop: Callable[[], bool]) -> Values | None:

@@ -113,6 +113,14 @@ def test_angles_by_hand():
         assert meter.compute() == pytest.approx(expected, abs=6e-3)
 
 
+def test_equal_normals_have_an_angle_although_rounding_takes_cosines_beyond_1():
+    truth = unit(torch.randn(1, 3, 20, 20, generator=torch.Generator().manual_seed(0)))
+    assert (truth.square().sum(1) > 1).any()
+    meter = NormalMeter("batch")
+    meter.update(truth, {"normal": truth})
+    assert meter.compute() == pytest.approx((0, 0, 1, 1, 1), abs=0.05)
+
+
 def test_a_prediction_of_length_0_is_at_90_degrees():
     meter = NormalMeter("batch")
     meter.update(torch.zeros(1, 3, 1, 1), {"normal": torch.tensor([0.0, 0, 1]).view(1, 3, 1, 1)})

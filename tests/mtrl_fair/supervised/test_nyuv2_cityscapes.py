@@ -95,7 +95,7 @@ def test_two_steps_of_training_and_an_evaluation(kind, folders):
 @pytest.mark.long
 @pytest.mark.parametrize("kind", BENCHMARKS)
 def test_a_step_of_training_at_the_published_shape(kind, folders):
-    """About a minute on one core."""
+    """About two minutes on one core, for both."""
     benchmark = kind(folders[kind])
     model = benchmark.model(range(len(benchmark.tasks)))
     batches = list(Batches(benchmark.splits().train, 2, seed=0).epoch())[:1]

@@ -1,0 +1,39 @@
+"""The IDX format of MNIST's files."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from mtrl_fair.supervised.data import DataError
+
+UNSIGNED_BYTE = 8
+
+
+def read_idx(folder: Path, name: str, rank: int) -> np.ndarray:
+    """The array (uint8) in `name` or `name.gz`.
+
+    Raises:
+        DataError: neither is there, or the file is truncated, or no IDX file of that rank.
+    """
+    path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+    if path is None:
+        raise DataError(f"there is no file {folder / name}, nor {name}.gz in that folder")
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read ({error}): download it again") from error
+    header = 4 + 4 * rank
+    if len(content) < header or content[:4] != bytes((0, 0, UNSIGNED_BYTE, rank)):
+        raise DataError(f"{path} is no IDX file of unsigned bytes with {rank} dimensions")
+    shape = struct.unpack(f">{rank}I", content[4:header])
+    if len(content) - header != math.prod(shape):
+        raise DataError(
+            f"{path} is truncated: {len(content) - header} bytes for an array {list(shape)};"
+            " download it again"
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()

@@ -1,0 +1,333 @@
+"""The trainer on a small benchmark: it does what a loop by hand does, and resumes exactly."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from small_benchmark import LastEpochs, Plain, SmallBenchmark, config
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils import _pytree as pytree
+
+from mtrl_fair import COMBINERS, NonFiniteError, alpha_fair_loss, make_combiner
+from mtrl_fair.runs import RunDirectory
+from mtrl_fair.supervised.config import to_dict
+from mtrl_fair.supervised.data import BatchOrder, to_device
+from mtrl_fair.supervised.trainer import COLUMNS, LATEST, RESUMABLE, Trainer
+
+CPU = torch.device("cpu")
+
+
+def make_trainer(path, settings=None, benchmark=SmallBenchmark, report=lambda progress: None):
+    settings = settings or config()
+    if path.exists():
+        run = RunDirectory.open(path, COLUMNS)
+        state = run.load_checkpoint(LATEST, RESUMABLE)
+        run.rewind(state["step"])
+    else:
+        run, state = RunDirectory.create(path, to_dict(settings), COLUMNS), None
+    trainer = Trainer(settings, benchmark(), run, CPU, report)
+    if state is not None:
+        trainer.load_state_dict(state)
+    return trainer
+
+
+def lines(path) -> list[dict]:
+    found = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    for line in found:
+        line.pop("charts/steps_per_second", None)
+    return found
+
+
+def assert_same(path, other):
+    assert lines(path) == lines(other)
+    for name in ("evaluations.csv", "results.json"):
+        assert (path / name).read_text() == (other / name).read_text()
+    states = [RunDirectory.open(p).load_checkpoint(LATEST) for p in (path, other)]
+    leaves = [pytree.tree_leaves(state) for state in states]
+    assert len(leaves[0]) == len(leaves[1]) > 30
+    for ours, theirs in zip(*leaves, strict=True):
+        if isinstance(ours, torch.Tensor):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+        else:
+            assert ours == theirs
+
+
+def stop_after(calls: int):
+    counter = iter(range(10**6))
+    return lambda: next(counter) >= calls
+
+
+@pytest.mark.parametrize("name", ["ls", "fairgrad", "uw", "dwa", "famo", "moco", "pcgrad", "rlw"])
+def test_a_resumed_training_gives_the_same_numbers(tmp_path, name):
+    settings = config(combiner=name, alpha_fair=0.5 if name == "pcgrad" else None)
+    assert make_trainer(tmp_path / "whole", settings).run()
+    path, stops = tmp_path / "parts", 0
+    # Parts of 1, 2, 3, … checks: stops fall into training, validation and test batches.
+    while not make_trainer(path, settings).run(stop_after(stops)):
+        stops += 1
+    assert stops > 6
+    assert_same(tmp_path / "whole", path)
+
+
+def test_a_killed_training_goes_on_from_its_last_epoch(tmp_path):
+    class KilledError(Exception):
+        pass
+
+    def kill(progress):
+        if progress.share > 0.6:
+            raise KilledError
+
+    assert make_trainer(tmp_path / "whole").run()
+    with pytest.raises(KilledError):
+        make_trainer(tmp_path / "killed", report=kill).run()
+    step = RunDirectory.open(tmp_path / "killed").load_checkpoint(LATEST)["step"]
+    assert step == 5
+    assert make_trainer(tmp_path / "killed").run()
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_loading_processes_change_nothing(tmp_path):
+    assert make_trainer(tmp_path / "one").run()
+    trainer = make_trainer(tmp_path / "two", config(loader_workers=2))
+    assert trainer.run()
+    assert lines(tmp_path / "one") == lines(tmp_path / "two")
+
+
+def test_another_seed_gives_other_numbers(tmp_path):
+    for seed in (0, 1):
+        make_trainer(tmp_path / str(seed), config(seed=seed)).run()
+    assert lines(tmp_path / "0")[0] != lines(tmp_path / "1")[0]
+
+
+def by_hand(settings, name, steps):
+    """Parameters after some steps of a loop that uses the public combiner, without the trainer."""
+    benchmark = Plain()
+    data = benchmark.splits().train
+    torch.manual_seed(settings.seed)
+    model = benchmark.model([0, 1, 2])
+    options = {"scale": settings.scale, "max_norm": settings.max_norm}
+    combiner = make_combiner(name, num_tasks=3, **options)
+    optimizer = torch.optim.Adam(
+        [*model.parameters(), *combiner.parameters()], lr=settings.learning_rate
+    )
+    order = np.random.default_rng((settings.seed, 0)).permutation(len(data))
+    for step in range(steps):
+        indices = order[5 * step : 5 * step + 5]
+        samples = [data.sample(i, np.random.default_rng((settings.seed, 0, i))) for i in indices]
+        inputs = torch.stack([inputs for inputs, _ in samples])
+        wanted = torch.stack([targets["y"] for _, targets in samples])
+
+        def losses(inputs=inputs, wanted=wanted):
+            outputs = [head(model.trunk(inputs)) for head in model.heads]
+            found = [(o[:, 0] - wanted[:, k]).square().mean() + 1e-3 for k, o in enumerate(outputs)]
+            plain = torch.stack(found)
+            fair = settings.alpha_fair
+            return plain if fair is None else alpha_fair_loss(plain, fair)
+
+        optimizer.zero_grad()
+        combiner.backward(
+            losses(), model.trunk.parameters(), [head.parameters() for head in model.heads]
+        )
+        optimizer.step()
+        if name == "famo":
+            with torch.no_grad():
+                combiner.after_step(losses())
+    return list(model.parameters()), list(combiner.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("ls", {}),
+        ("fairgrad", {"scale": "tasks"}),
+        ("fairgrad", {"alpha_fair": 0.5, "max_norm": None}),
+        ("uw", {}),
+        ("famo", {}),
+        ("famo", {"alpha_fair": 0.5}),
+    ],
+)
+def test_it_does_what_a_loop_by_hand_does(tmp_path, name, changes):
+    settings = config(combiner=name, **changes)
+    trainer = make_trainer(tmp_path / "run", settings, Plain)
+    trainer.run(stop_after(2))
+    parameters, state = by_hand(settings, name, 3)
+    assert trainer.step == 3
+    for ours, theirs in zip(trainer.model.parameters(), parameters, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(trainer.combiner.state_dict().values(), state, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+def test_a_single_task_is_trained_as_if_it_were_alone(tmp_path):
+    trainer = make_trainer(tmp_path / "run", config(task="product", combiner="ls"))
+    assert len(trainer.model.heads) == 1
+    assert trainer.run()
+    values = json.loads((tmp_path / "run" / "results.json").read_text())["values"]
+    assert list(values) == ["product/error", "product/within"]
+
+
+def test_absent_tasks_get_no_weight_and_do_not_count_in_means(tmp_path):
+    trainer = make_trainer(tmp_path / "run", config(combiner="fairgrad"))
+    order = next(iter(BatchOrder(23, 5, 0))).indices
+    inputs, targets = trainer.train_batches._loader.dataset.data.batch(order, None)
+    for index, expected in ((0, True), (1, False)):
+        targets["index"][0] = index
+        losses, present = trainer._losses(inputs, targets)
+        assert present.tolist() == [True, True, expected]
+        before = [p.clone() for p in trainer.model.heads[2].parameters()]
+        trainer.optimizer.state.clear()
+        trainer.averages.means()
+        trainer._update(inputs, targets)
+        means = trainer.averages.means()
+        assert (means["weights"][2] > 0) == expected or math.isnan(means["weights"][2])
+        moved = [
+            not torch.equal(p, b)
+            for p, b in zip(trainer.model.heads[2].parameters(), before, strict=True)
+        ]
+        assert all(moved)  # its own head learns from whatever loss it is given
+        assert means["losses"][2].isnan() != expected
+        assert losses.isfinite().all()
+
+
+def test_best_reports_the_test_metrics_of_the_best_validation_epoch(tmp_path):
+    assert make_trainer(tmp_path / "run", config(epochs=8, learning_rate=0.3)).run()
+    with (tmp_path / "run" / "evaluations.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    benchmark = SmallBenchmark()
+    validation, test = {}, {}
+    for row in rows:
+        split = {"validation": validation, "test": test}[row["split"]]
+        name = f"{row['task']}/{row['metric']}"
+        split.setdefault(int(row["epoch"]), {})[name] = float(row["value"])
+    scores = {epoch: benchmark.score(values) for epoch, values in validation.items()}
+    assert len(scores) == 8
+    best = max(scores, key=scores.get)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results == {"epoch": best, "values": test[best]}
+    improved = [e for e in scores if scores[e] > max([-math.inf, *list(scores.values())[: e - 1]])]
+    assert list(test) == improved  # the test split is looked at then only
+    assert 1 < len(improved) < 8
+    state = RunDirectory.open(tmp_path / "run").load_checkpoint("best", ("model",))
+    assert state["step"] == 5 * best
+
+
+def test_last_reports_the_mean_of_the_last_epochs(tmp_path):
+    assert make_trainer(tmp_path / "run", config(epochs=4), LastEpochs).run()
+    tests = [
+        {key.removeprefix("test/"): value for key, value in line.items() if "test/" in key}
+        for line in lines(tmp_path / "run")
+    ]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["epoch"] == 4
+    for name, value in results["values"].items():
+        assert value == pytest.approx((tests[2][name] + tests[3][name]) / 2)
+    assert len(tests) == 4
+
+
+def test_schedules(tmp_path):
+    class Plateau(SmallBenchmark):
+        plateau = True
+
+    class Worsening(Plateau):
+        def score(self, values):
+            self.calls = getattr(self, "calls", 0) + 1
+            return -self.calls
+
+    rates = {}
+    for benchmark in (SmallBenchmark, Worsening):
+        make_trainer(tmp_path / benchmark.__name__, config(epochs=4), benchmark).run()
+        rates[benchmark] = [x["charts/learning_rate"] for x in lines(tmp_path / benchmark.__name__)]
+    assert rates[SmallBenchmark] == [0.01, 0.01, 0.005, 0.005]
+    assert rates[Worsening] == [0.01, 0.01, 0.005, 0.0025]  # each evaluation is worse
+
+
+def test_logged_values_are_means_over_the_epoch(tmp_path):
+    seen = []
+
+    class Watched(Plain):
+        def loss(self, task, output, targets):
+            found = super().loss(task, output, targets)
+            if found.requires_grad:
+                seen.append((task, float(found.detach())))
+            return found
+
+    trainer = make_trainer(tmp_path / "run", config(epochs=1), Watched)
+    assert trainer.run()
+    (line,) = lines(tmp_path / "run")
+    for k, name in enumerate(("sum", "product", "norm")):
+        mean = np.mean([loss for task, loss in seen if task == k])
+        assert line[f"losses/{name}"] == pytest.approx(mean)
+    assert line["fairness/direction_norm"] <= 1 + 1e-6  # clipped
+    assert {"fairness/residual", "fairness/conflicts", "fairness/gradient_norm/sum"} <= line.keys()
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    assert set(events.Tags()["scalars"]) == {*line, "charts/steps_per_second"} - {"step"}
+
+
+def test_methods_of_losses_log_no_gradients(tmp_path):
+    make_trainer(tmp_path / "run", config(epochs=1, combiner="ls")).run()
+    (line,) = lines(tmp_path / "run")
+    assert not any("gradient_norm" in key for key in line)
+    assert all(value is not None for value in line.values())
+
+
+@pytest.mark.parametrize("name", sorted(COMBINERS))
+def test_every_method_trains(tmp_path, name):
+    trainer = make_trainer(tmp_path / "run", config(epochs=12, combiner=name), Plain)
+    assert trainer.run()
+    first, *_, last = lines(tmp_path / "run")
+    assert last["losses/sum"] < 0.9 * first["losses/sum"]
+
+
+def test_a_loss_that_is_not_finite_stops_it_and_keeps_the_last_epoch(tmp_path):
+    class Diverging(Plain):
+        def loss(self, task, output, targets):
+            found = super().loss(task, output, targets)
+            diverges = task == 1 and trainer.step == 7
+            return found * float("nan") if diverges else found
+
+    trainer = make_trainer(tmp_path / "run", config(), Diverging)
+    with pytest.raises(NonFiniteError) as caught:
+        trainer.run()
+    assert caught.value.tasks == [1]
+    assert RunDirectory.open(tmp_path / "run").load_checkpoint(LATEST)["step"] == 5
+    # Where the combiner does not look (CUDA), the trainer does before it saves.
+    trainer.averages.add({"losses": torch.tensor([1.0, 2.0, math.inf])})
+    with pytest.raises(NonFiniteError) as caught:
+        trainer.save()
+    assert caught.value.tasks == [2]
+
+
+def test_progress_is_reported_up_to_the_end(tmp_path):
+    reports = []
+    make_trainer(tmp_path / "run", report=reports.append).run()
+    shares = [progress.share for progress in reports]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert [progress.epoch for progress in reports if progress.values is not None] == [1, 2, 3]
+
+
+def test_every_sample_comes_once_an_epoch_in_an_order_of_its_own():
+    order = BatchOrder(23, 5, seed=3)
+    epochs = []
+    for epoch in (0, 1):
+        order.start(epoch)
+        batches = list(order)
+        assert [len(batch.indices) for batch in batches] == [5, 5, 5, 5, 3]
+        assert len(order) == 5
+        assert {batch.epoch for batch in batches} == {epoch}
+        epochs.append([index for batch in batches for index in batch.indices])
+        assert sorted(epochs[-1]) == list(range(23))
+        order.start(epoch, first=3)
+        assert list(order) == batches[3:]
+    assert epochs[0] != epochs[1]
+    assert [b.indices for b in BatchOrder(4, 3, None)] == [(0, 1, 2), (3,)]
+
+
+def test_to_device_takes_nests():
+    batch = ({"a": torch.ones(2)}, [torch.zeros(1)])
+    moved = to_device(batch, torch.device("meta"))
+    assert moved[0]["a"].is_meta
+    assert moved[1][0].is_meta
