@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
+from torch.optim.lr_scheduler import StepLR
 
 from mtrl_fair.supervised.benchmark import Recipe, Splits
 from mtrl_fair.supervised.model import MultiTaskModel
@@ -34,7 +35,7 @@ class Digits(DigitPairBenchmark):
     """
 
     name = "digits"
-    recipe = Recipe(epochs=20, batch_size=128, learning_rate=1e-3, report="best", threads=1)
+    recipe = Recipe(epochs=30, batch_size=128, learning_rate=2e-3, report="best", threads=1)
 
     def splits(self) -> Splits:
         digits = load_digits()
@@ -67,3 +68,7 @@ class Digits(DigitPairBenchmark):
             nn.ReLU(),
         )
         return digit_network(trunk, far * 9, tasks)
+
+    def scheduler(self, optimizer: torch.optim.Optimizer) -> StepLR:
+        """The rate is halved after every 8 epochs."""
+        return StepLR(optimizer, step_size=8, gamma=0.5)
