@@ -120,7 +120,7 @@ class RunDirectory:
         write_json(path, metadata | {"resumed": [*resumed, {"step": step} | describe_machine()]})
 
     def lock(self) -> None:
-        """Keeps other processes from writing to this run, until this one ends.
+        """Keeps others from writing to this run, until `unlock` or the end of the process.
 
         Raises:
             RunError: another process has the lock.
@@ -134,6 +134,12 @@ class RunDirectory:
             ) from None
         except OSError:
             pass  # a file system without locks
+
+    def unlock(self) -> None:
+        """Lets others write to this run again."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def checkpoint_path(self, name: str) -> Path:
         return self.path / "checkpoints" / f"{name}.pt"

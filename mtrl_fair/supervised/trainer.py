@@ -376,17 +376,22 @@ def train(
     """
     torch.set_num_threads(config.threads)
     benchmark = config.make_benchmark()
-    if path.exists():
+    resumed = path.exists()
+    if resumed:
         run = RunDirectory.open(path, COLUMNS)
+        run.config = to_dict(config)
         run.lock()
-        run.write_config(to_dict(config))
-        state = run.load_checkpoint(LATEST, RESUMABLE)
-        run.note_resume(state["step"])
-        run.rewind(state["step"])
     else:
         run = RunDirectory.create(path, to_dict(config), COLUMNS)
-        state = None
-    trainer = Trainer(config, benchmark, run, torch.device(config.device), report)
-    if state is not None:
-        trainer.load_state_dict(state)
-    return trainer.run(should_stop)
+    try:
+        trainer = Trainer(config, benchmark, run, torch.device(config.device), report)
+        if resumed:
+            # One that was killed before its first checkpoint begins again.
+            if run.checkpoint_path(LATEST).is_file():
+                trainer.load_state_dict(run.load_checkpoint(LATEST, RESUMABLE))
+            run.note_resume(trainer.step)
+            run.write_config(run.config)
+            run.rewind(trainer.step)
+        return trainer.run(should_stop)
+    finally:
+        run.unlock()
