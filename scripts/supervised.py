@@ -185,7 +185,7 @@ def make_plan(name: str, arguments: Arguments) -> dict[str, Any]:
         for method, folder, config in trainings:
             seeded = replace(config, seed=seed)
             seeded.check()
-            config.make_combiner(2, 1)
+            seeded.make_combiner(num_tasks=2)
             runs.append(
                 {"folder": f"{folder}-seed{seed}", "method": method, "config": to_dict(seeded)}
             )

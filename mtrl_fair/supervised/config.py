@@ -82,8 +82,16 @@ class SupervisedConfig:
         folder = None if self.data is None else Path(self.data)
         return make_benchmark(self.benchmark, folder, self.pooling)
 
-    def make_combiner(self, num_tasks: int, steps_per_epoch: int) -> Combiner:
-        """The combiner with those of its options that the configuration has."""
+    def make_combiner(
+        self, num_tasks: int, steps_per_epoch: int = 1, min_loss: float = 0.0
+    ) -> Combiner:
+        """The combiner with those of its options that the configuration has.
+
+        Args:
+            num_tasks: K.
+            steps_per_epoch: the period of methods that look at epochs (dwa).
+            min_loss: a bound that no loss reaches (si, famo).
+        """
         options: dict[str, Any] = {
             "scale": self.scale,
             "max_norm": self.max_norm,
@@ -92,6 +100,7 @@ class SupervisedConfig:
             "solver": self.solver,
             "seed": self.seed,
             "steps_per_epoch": steps_per_epoch,
+            "min_loss": min_loss,
         }
         valid = combiner_options(COMBINERS[self.combiner])
         return make_combiner(

@@ -97,7 +97,9 @@ class Trainer:
         )
         torch.manual_seed(config.seed)
         self.model = benchmark.model(self.tasks).to(device)
-        self.combiner = config.make_combiner(len(self.tasks), len(self.train_batches)).to(device)
+        self.combiner = config.make_combiner(
+            len(self.tasks), len(self.train_batches), benchmark.min_loss
+        ).to(device)
         self.optimizer = torch.optim.Adam(
             [*self.model.parameters(), *self.combiner.parameters()], lr=config.learning_rate
         )

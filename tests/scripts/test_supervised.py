@@ -187,9 +187,10 @@ def test_interrupted_comparisons_go_on_where_they_were(uninterrupted, tmp_path, 
 def test_a_method_that_fails_leaves_the_others_alone(tmp_path):
     folder = tmp_path / "run"
     # Seed 1 starts where both losses are 0.
-    done = run("toy", "--seed", "1", "--epochs", "1", "--compare", "si", "ls", "--run-dir", folder)
+    words = ["--seed", "1", "--epochs", "1", "--compare", "ls", "--alpha-fair", "0.5"]
+    done = run("toy", *words, "--run-dir", folder)
     assert done.returncode == 1
-    assert "error: si-seed1: si needs losses above min_loss = 0" in done.stderr
+    assert "error: fair-ls-seed1: alpha_fair_loss needs positive losses" in done.stderr
     assert "Traceback" not in done.stderr
     assert set(results(folder)) == {"ls-seed1"}
     assert "1 of 2 trainings are not finished" in done.stdout

@@ -19,14 +19,15 @@ STEPS_PER_EPOCH = 1000
 class ToyBenchmark(Benchmark):
     """Two losses of a point, from one of the paper's five starts: seed k takes the (k mod 5)th.
 
-    Both losses become negative, so that there is no Δm%, and methods that take logarithms of losses
-    stop with an error. `scripts/toy.py` descends from all starts and draws the trajectories.
+    Both losses become negative, so that there is no Δm%, and the α-fair transformation stops with an
+    error. `scripts/toy.py` descends from all starts and draws the trajectories.
     """
 
     name = "toy"
     tasks = tuple(
         Task(name, (Metric("loss", higher_is_better=False),)) for name in ("first", "second")
     )
+    min_loss = -21.0
     has_delta = False
     recipe = Recipe(
         epochs=40, batch_size=1, learning_rate=1e-3, report="last", max_norm=None, threads=1

@@ -102,6 +102,7 @@ def test_every_combiner_gets_the_options_it_has():
     fairgrad = config.make_combiner(4, 11)
     assert (fairgrad.alpha, fairgrad.solver) == (3.0, "sgd")
     assert replace(config, combiner="dwa").make_combiner(4, 11).steps_per_epoch == 11
+    assert replace(config, combiner="famo").make_combiner(4, 11, -21.0).min_loss == -21
     seeds = {
         str(replace(config, combiner="pcgrad", seed=seed).make_combiner(4, 11).state_dict())
         for seed in (1, 2)

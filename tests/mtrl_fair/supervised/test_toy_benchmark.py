@@ -40,6 +40,11 @@ def test_fairgrad_reaches_the_front_and_the_sum_lands_where_the_second_task_want
     assert ends["fairgrad"][1] > ends["ls"][1]
 
 
+@pytest.mark.parametrize("name", ["si", "famo"])
+def test_methods_that_take_logarithms_know_its_bound(tmp_path, name):
+    assert train(replace(CONFIG, seed=3, combiner=name, batch_size=20), tmp_path / "run")
+
+
 def test_a_single_task_reaches_its_own_minimum(tmp_path):
     assert train(replace(CONFIG, seed=3, combiner="ls", task="second"), tmp_path / "run")
     values = json.loads((tmp_path / "run" / "results.json").read_text())["values"]
