@@ -19,7 +19,7 @@ STEPS_PER_EPOCH = 1000
 class ToyBenchmark(Benchmark):
     """Two losses of a point, from one of the paper's five starts: seed k takes the (k mod 5)th.
 
-    Both losses become negative, so that there is no Δm%, and the α-fair transformation stops with an
+    Both losses become negative: there is no Δm%, and the α-fair transformation stops with an
     error. `scripts/toy.py` descends from all starts and draws the trajectories.
     """
 

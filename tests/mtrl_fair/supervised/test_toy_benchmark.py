@@ -27,7 +27,7 @@ def test_each_seed_has_its_start(seed):
     assert losses == toy_losses(x).tolist()
 
 
-def test_fairgrad_reaches_the_front_and_the_sum_lands_where_the_second_task_wants(tmp_path):
+def test_fairgrad_reaches_the_front_and_the_sum_ends_where_the_second_task_wants(tmp_path):
     """From (-7.5, -0.5), 100 times faster than the paper's Adam."""
     ends = {}
     for name in ("fairgrad", "ls"):
