@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from mtrl_fair.supervised.comparison import Comparison, Row
 
@@ -48,8 +49,12 @@ def draw_comparison(path: Path, comparison: Comparison, title: str) -> None:
     for axis in axes.flat[len(panels) :]:
         axis.remove()
     seeds = max((row.seeds for row in rows), default=0)
-    dashed = "" if single is None else "; dashed: single-task training"
-    figure.suptitle(f"{title}, {seeds} seed{'s' if seeds > 1 else ''}{dashed}")
+    notes = [f"{title}, {seeds} seed{'s' if seeds > 1 else ''}"]
+    if seeds > 1:
+        notes.append("bars: one standard error")
+    if single is not None:
+        notes += ["ticks: single seeds", "dashed: single-task training"]
+    figure.suptitle("; ".join(notes), fontsize="medium")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -64,6 +69,7 @@ def draw_panel(
     axis.errorbar(means, range(len(means)), xerr=widths, fmt="o", color="C0", capsize=2)
     axis.grid(alpha=0.3)
     axis.margins(y=0.08)
+    axis.xaxis.set_major_locator(MaxNLocator(4))
 
 
 def _order(row: Row) -> float:

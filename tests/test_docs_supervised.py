@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mtrl_fair.supervised.registry import BENCHMARKS, benchmark_class
-from scripts import supervised
+from scripts import command_line, supervised, supervised_plan
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs" / "supervised.md").read_text()
@@ -46,10 +46,10 @@ def test_its_commands_are_valid(line, capsys, tmp_path, monkeypatch):
         output = capsys.readouterr()
         assert caught.value.code == 0 or "nothing to resume at runs/FOLDER" in output.err
         return
-    name, flags = supervised.split_name("benchmark", words, list(BENCHMARKS))
-    plan = supervised.make_plan(name, supervised.parse(supervised.Arguments(), flags))
+    name, flags = command_line.split_name("benchmark", words, list(BENCHMARKS))
+    plan = supervised_plan.make_plan(name, command_line.parse(supervised_plan.Arguments(), flags))
     assert plan["runs"]
-    assert supervised.make_jobs(plan, tmp_path)
+    assert supervised_plan.make_jobs(plan, tmp_path)
 
 
 def test_it_names_every_benchmark():
@@ -59,7 +59,7 @@ def test_it_names_every_benchmark():
         found = benchmark_class(name)
         assert (files == "none") == (found.layout is None)
         assert reported.startswith("best") == (found.recipe.report == "best")
-        wanted = supervised.choose_baseline(found, None)
+        wanted = supervised_plan.choose_baseline(found, None)
         assert baseline == {"published": "published", "train": "trained", "none": "–"}[wanted]
     assert {row[0].strip("`") for row in table("name | from")} == {
         name for name in BENCHMARKS if benchmark_class(name).layout is not None

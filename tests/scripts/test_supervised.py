@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mtrl_fair.supervised.benchmarks.digits import Digits
 from mtrl_fair.supervised.trainer import Progress
-from scripts import supervised
+from scripts import supervised, supervised_plan
 from scripts.training_jobs import Ended, Job, run_jobs
 
 ROOT = Path(__file__).parents[2]
@@ -209,10 +209,10 @@ class Silent:
 
 
 def test_a_process_that_dies_leaves_the_others_alone(tmp_path, monkeypatch):
-    plan = supervised.make_plan(
-        "toy", supervised.Arguments(compare=("ls", "rlw", "mgda"), epochs=2, device="cpu")
+    plan = supervised_plan.make_plan(
+        "toy", supervised_plan.Arguments(compare=("ls", "rlw", "mgda"), epochs=2, device="cpu")
     )
-    jobs = supervised.make_jobs(plan, tmp_path)
+    jobs = supervised_plan.make_jobs(plan, tmp_path)
     killed = []
 
     class Killer(Silent):
@@ -239,7 +239,7 @@ def test_a_process_that_dies_leaves_the_others_alone(tmp_path, monkeypatch):
 
 
 def test_bad_files_are_one_line(tmp_path):
-    job = Job("x", supervised.make_jobs(toy_plan(), tmp_path)[0].config, tmp_path)
+    job = Job("x", supervised_plan.make_jobs(toy_plan(), tmp_path)[0].config, tmp_path)
     (tmp_path / "mine.txt").write_text("mine")
     outcomes = run_jobs([job], 1, Silent(), lambda: False)
     assert not outcomes["x"].finished
@@ -247,7 +247,7 @@ def test_bad_files_are_one_line(tmp_path):
 
 
 def toy_plan():
-    return supervised.make_plan("toy", supervised.Arguments(device="cpu"))
+    return supervised_plan.make_plan("toy", supervised_plan.Arguments(device="cpu"))
 
 
 @pytest.mark.parametrize(
