@@ -26,7 +26,6 @@ START_TIMEOUT = 300.0
 CLOSE_TIMEOUT = 5.0
 """Seconds that workers have to end by themselves when the environment closes."""
 
-QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Of a control group (version 2): microseconds of all cores in a period, and the period's."""
 
 WAY_OUT = "Close this environment and make a new one."
@@ -270,13 +269,3 @@ class WorkerPool:
     def _fail(self, what: str) -> NoReturn:
         self._failure = f"{what}\n{WAY_OUT}"
         raise WorkerError(self._failure)
-
-
-def usable_cores() -> int:
-    """The cores that this process may use; a container's quota (cgroup version 2) limits them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        quota, period = map(int, QUOTA.read_text().split())
-    except (OSError, ValueError):  # none, or "max"
-        return cores or 1
-    return max(1, min(cores or 1, round(quota / period)))

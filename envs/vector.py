@@ -25,7 +25,7 @@ from envs.memory import (
     SharedArrays,
     open_memory,
 )
-from envs.processes import WorkerPool, usable_cores
+from envs.processes import WorkerPool
 from envs.tasks import TaskSet
 
 GoalOrder = Literal["random", "sequential"]
@@ -169,6 +169,8 @@ class MetaWorldVectorEnv(VectorEnv):
             )
             for row, (name, goals) in enumerate(zip(*task_set, strict=True))
         ]
+        from mtrl_fair.cores import usable_cores  # brings torch, see `task_names`
+
         workers = min(num_workers or usable_cores(), num_rows)
         assigned = [
             [specs[row] for row in rows]

@@ -21,7 +21,18 @@ from mtrl_fair.checkpoints import load_checkpoint, save_checkpoint
 
 EVALUATION_COLUMNS = ("step", "task", "success", "episodes", "return", "episode_length")
 
-PACKAGES = ("mtrl-fair", "torch", "numpy", "scipy", "metaworld", "mujoco", "gymnasium")
+PACKAGES = (
+    "mtrl-fair",
+    "torch",
+    "numpy",
+    "scipy",
+    "metaworld",
+    "mujoco",
+    "gymnasium",
+    "scikit-learn",
+    "pillow",
+    "torch_geometric",
+)
 
 
 MAY_CHANGE = frozenset({"total_steps", "device", "cuda_graph", "data", "loader_workers"})

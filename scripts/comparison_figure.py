@@ -1,27 +1,25 @@
-"""A comparison as a figure: Δm% and every metric, one dot per method."""
+"""A comparison as a figure: Δm% and the metrics, one dot per method."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from mtrl_fair.supervised.comparison import Comparison, Row
-
-MOST_PANELS = 9
+from scripts.comparison_table import arrow, overall_label, shows_all
 
 
 def draw_comparison(path: Path, comparison: Comparison, title: str) -> None:
     """Writes a PNG: methods from best to worst, error bars of one standard error, a line where
     single-task training is."""
     rows = sorted(comparison.rows, key=_order, reverse=True)
-    names = list(comparison.higher_is_better)[:MOST_PANELS]
     single = comparison.single_task
-    panels = (["Δm%"] if single is not None else []) + names
+    panels = panels_of(comparison, rows)
     columns = min(len(panels), 5)
     lines = -(-len(panels) // columns)
     figure, axes = plt.subplots(
@@ -33,17 +31,10 @@ def draw_comparison(path: Path, comparison: Comparison, title: str) -> None:
         layout="constrained",
     )
     for axis, panel in zip(axes.flat, panels, strict=False):
-        if panel == "Δm%":
-            means, errors = [row.delta for row in rows], [row.delta_error for row in rows]
-            draw_panel(axis, means, errors, 0.0)
-            for height, row in enumerate(rows):
-                axis.plot(row.delta_seeds, [height] * len(row.delta_seeds), "|", color="0.5")
-            axis.set_title("Δm% (lower is better)", fontsize="medium")
-        else:
-            means, errors = [r.means[panel] for r in rows], [r.errors[panel] for r in rows]
-            draw_panel(axis, means, errors, None if single is None else single.means[panel])
-            direction = "higher" if comparison.higher_is_better[panel] else "lower"
-            axis.set_title(f"{panel} ({direction} is better)", fontsize="medium")
+        draw_panel(axis, panel)
+        if panel.seeds is not None:
+            for height, values in enumerate(panel.seeds):
+                axis.plot(values, [height] * len(values), "|", color="0.5")
     for axis in axes[:, 0]:
         axis.set_yticks(range(len(rows)), [row.method for row in rows])
     for axis in axes.flat[len(panels) :]:
@@ -59,14 +50,41 @@ def draw_comparison(path: Path, comparison: Comparison, title: str) -> None:
     plt.close(figure)
 
 
-def draw_panel(
-    axis: Axes, means: Sequence[float], errors: Sequence[float], baseline: float | None
-) -> None:
-    """One metric: a dot per method, from below."""
-    if baseline is not None:
-        axis.axvline(baseline, color="0.3", linestyle="--", linewidth=1)
-    widths = [0.0 if math.isnan(error) else error for error in errors]
-    axis.errorbar(means, range(len(means)), xerr=widths, fmt="o", color="C0", capsize=2)
+class Panel(NamedTuple):
+    """A number of every method, from below."""
+
+    title: str
+    means: list[float]
+    errors: list[float]
+    baseline: float | None
+    seeds: list[tuple[float, ...]] | None = None
+
+
+def panels_of(comparison: Comparison, rows: list[Row]) -> list[Panel]:
+    """Δm% where there is a baseline, then every metric, or their mean where there are many."""
+    single = comparison.single_task
+    panels = []
+    if single is not None:
+        deltas, errors = [row.delta for row in rows], [row.delta_error for row in rows]
+        panels.append(Panel("Δm% ↓", deltas, errors, 0.0, [row.delta_seeds for row in rows]))
+    if not shows_all(comparison):
+        means, errors = [row.overall for row in rows], [row.overall_error for row in rows]
+        baseline = None if single is None else single.overall
+        return [*panels, Panel(overall_label(comparison), means, errors, baseline)]
+    for name, up in comparison.higher_is_better.items():
+        means, errors = [row.means[name] for row in rows], [row.errors[name] for row in rows]
+        baseline = None if single is None else single.means[name]
+        panels.append(Panel(f"{comparison.labels[name]} {arrow(up)}", means, errors, baseline))
+    return panels
+
+
+def draw_panel(axis: Axes, panel: Panel) -> None:
+    """A dot per method, with a bar of one standard error."""
+    if panel.baseline is not None:
+        axis.axvline(panel.baseline, color="0.3", linestyle="--", linewidth=1)
+    widths = [0.0 if math.isnan(error) else error for error in panel.errors]
+    axis.errorbar(panel.means, range(len(widths)), xerr=widths, fmt="o", color="C0", capsize=2)
+    axis.set_title(panel.title, fontsize="medium")
     axis.grid(alpha=0.3)
     axis.margins(y=0.08)
     axis.xaxis.set_major_locator(MaxNLocator(4))

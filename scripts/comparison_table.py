@@ -11,8 +11,8 @@ from rich.table import Table
 from mtrl_fair.supervised.comparison import Comparison, Row
 from scripts.benchmarks.measure import markdown_table
 
-MOST_COLUMNS = 11
-"""With more metrics, tables have their mean only; the CSV has all."""
+MOST_METRICS = 11
+"""With more, tables and figures have their mean; the CSV has all."""
 
 
 def console_table(comparison: Comparison, title: str) -> Table:
@@ -20,7 +20,7 @@ def console_table(comparison: Comparison, title: str) -> Table:
     table = Table(title=f"{title}: {caption(comparison)}", title_justify="left")
     table.add_column("method", no_wrap=True)
     for heading in headings(comparison):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
     if comparison.single_task is not None:
         table.add_row(*cells(comparison, comparison.single_task, errors=False))
         table.add_section()
@@ -33,7 +33,7 @@ def write_markdown(path: Path, comparison: Comparison, title: str) -> None:
     """The table with standard errors of all columns but MR."""
     rows = [cells(comparison, row, errors=True) for row in all_rows(comparison)]
     table = markdown_table(["method", *headings(comparison)], rows)
-    path.write_text(f"{title}: {caption(comparison)}\n\n{table}\n")
+    path.write_text(f"{title}: {caption(comparison)}\n\n{table}\n", encoding="utf-8")
 
 
 def write_csv(path: Path, comparison: Comparison) -> None:
@@ -43,7 +43,7 @@ def write_csv(path: Path, comparison: Comparison) -> None:
     for name in names:
         header += [name, f"{name} standard error"]
     header += ["mean rank", "delta m percent", "delta m percent standard error"]
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         for row in all_rows(comparison):
@@ -63,10 +63,10 @@ def all_rows(comparison: Comparison) -> list[Row]:
 
 def caption(comparison: Comparison) -> str:
     """What the numbers are."""
-    seeds = sorted({row.seeds for row in comparison.rows})
-    number = " to ".join(map(str, {seeds[0]: 0, seeds[-1]: 0}))
-    plural = "" if seeds == [1] else "s"
-    text = f"{number} seed{plural} per method"
+    seeds = [row.seeds for row in comparison.rows]
+    fewest, most = min(seeds), max(seeds)
+    number = f"{most}" if fewest == most else f"{fewest} to {most}"
+    text = f"{number} seed{'' if most == 1 else 's'} per method"
     if len(comparison.rows) > 1:
         text += "; MR among " + ", ".join(row.method for row in comparison.rows)
     if comparison.single_task is not None:
@@ -76,8 +76,11 @@ def caption(comparison: Comparison) -> str:
 
 def headings(comparison: Comparison) -> list[str]:
     """One per metric with its better direction (or their mean), MR, Δm%."""
-    arrows = [f"{name} {'↑' if up else '↓'}" for name, up in comparison.higher_is_better.items()]
-    metrics = arrows if len(arrows) <= MOST_COLUMNS else [f"mean of {len(arrows)} metrics"]
+    if shows_all(comparison):
+        directions = comparison.higher_is_better.items()
+        metrics = [f"{comparison.labels[name]} {arrow(up)}" for name, up in directions]
+    else:
+        metrics = [overall_label(comparison)]
     rank = ["MR ↓"] if len(comparison.rows) > 1 else []
     delta = ["Δm% ↓"] if comparison.single_task is not None else []
     return [*metrics, *rank, *delta]
@@ -85,18 +88,36 @@ def headings(comparison: Comparison) -> list[str]:
 
 def cells(comparison: Comparison, row: Row, errors: bool) -> list[str]:
     """A row's method and numbers; Δm% has its standard error always, the metrics if asked for."""
-    means, deviations = list(row.means.values()), list(row.errors.values())
-    if len(means) > MOST_COLUMNS:
-        means, deviations = [sum(means) / len(means)], [math.nan]
+    numbers = [(row.overall, row.overall_error)]
+    if shows_all(comparison):
+        numbers = list(zip(row.means.values(), row.errors.values(), strict=True))
     metrics = [
         with_error(mean, error if errors else math.nan, significant(mean))
-        for mean, error in zip(means, deviations, strict=True)
+        for mean, error in numbers
     ]
     rank = ["" if math.isnan(row.rank) else f"{row.rank:.2f}"] if len(comparison.rows) > 1 else []
     delta = []
     if comparison.single_task is not None:
         delta = ["" if row is comparison.single_task else with_error(row.delta, row.delta_error, 2)]
     return [row.method, *metrics, *rank, *delta]
+
+
+def shows_all(comparison: Comparison) -> bool:
+    """Whether every metric has a place of its own."""
+    return len(comparison.higher_is_better) <= MOST_METRICS
+
+
+def overall_label(comparison: Comparison) -> str:
+    """The mean over all metrics, and which direction is better."""
+    kinds = {name.split("/", 1)[1] for name in comparison.higher_is_better}
+    directions = set(comparison.higher_is_better.values())
+    kind = kinds.pop() if len(kinds) == 1 else "metric"
+    return f"mean {kind}" + (f" {arrow(directions.pop())}" if len(directions) == 1 else "")
+
+
+def arrow(higher_is_better: bool) -> str:
+    """The better direction."""
+    return "↑" if higher_is_better else "↓"
 
 
 def with_error(mean: float, error: float, decimals: int) -> str:

@@ -16,18 +16,16 @@ from typing import Any
 from rich.console import Console
 
 from mtrl_fair.runs import RunDirectory, RunError, describe_machine, write_json
-from mtrl_fair.supervised.benchmark import Benchmark, metric_directions
+from mtrl_fair.supervised.benchmark import metric_directions, metric_labels
 from mtrl_fair.supervised.comparison import Comparison, compare
-from mtrl_fair.supervised.registry import BENCHMARKS
+from mtrl_fair.supervised.registry import BENCHMARKS, benchmark_class
 from mtrl_fair.supervised.trainer import RESULTS
 from scripts.command_line import fail, or_fail, parse, python, split_name, stop_on_signal
-from scripts.comparison_figure import draw_comparison
 from scripts.comparison_table import console_table, write_csv, write_markdown
 from scripts.supervised_plan import (
     PLAN,
     SINGLE_TASK,
     Arguments,
-    default_jobs,
     make_jobs,
     make_plan,
     read_plan,
@@ -57,27 +55,25 @@ def main(words: list[str]) -> None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         folder = arguments.run_dir or Path("runs") / f"{name}-{stamp}"
     jobs = or_fail(lambda: make_jobs(plan, folder))
-    benchmark = or_fail(jobs[0].config.make_benchmark)
+    todo = [job for job in jobs if not (job.path / RESULTS).is_file()]
+    if todo:  # before anything is made: are the files there?
+        or_fail(todo[0].config.make_benchmark)
     lock = or_fail(lambda: open_folder(folder, plan, arguments.resume is not None))
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"folder: {lock.path}")
     console.print(f"curves: {python()} -m tensorboard.main --logdir {folder}")
+    single = sum(job.config.task is not None for job in todo)
+    console.print(
+        f"{len(todo)} trainings, {single} of them on a single task, {plan['jobs']} at a time"
+    )
     should_stop = stop_on_signal()
-    todo = [job for job in jobs if not (job.path / RESULTS).is_file()]
-    processes = arguments.jobs or default_jobs(jobs[0].config.device)
     with make_display(console, todo) as display:
-        outcomes = run_jobs(todo, processes, display, should_stop)
+        outcomes = run_jobs(todo, plan["jobs"], display, should_stop)
     errors = {name: ended.error for name, ended in outcomes.items() if ended.error is not None}
-    comparison = or_fail(lambda: read_comparison(plan, jobs, benchmark))
-    if comparison.rows:
-        console.print(console_table(comparison, plan["benchmark"]))
-        write_markdown(folder / "comparison.md", comparison, plan["benchmark"])
-        write_csv(folder / "comparison.csv", comparison)
-        draw_comparison(folder / "comparison.png", comparison, plan["benchmark"])
-        console.print(f"written to {folder / 'comparison'}.md, .csv and .png")
     for name, error in errors.items():
         print(f"error: {name}: {error}", file=sys.stderr)
+    show_comparison(console, folder, plan, jobs)
     unfinished = [job for job in jobs if not (job.path / RESULTS).is_file()]
     if unfinished:
         print(
@@ -85,6 +81,28 @@ def main(words: list[str]) -> None:
             f" {python('supervised.py')} --resume {folder}"
         )
         sys.exit(1 if errors else 130)
+
+
+def show_comparison(console: Console, folder: Path, plan: dict[str, Any], jobs: list[Job]) -> None:
+    """Prints and writes the table of what is finished."""
+    from scripts.comparison_figure import draw_comparison  # matplotlib, which workers start without
+
+    comparison = read_comparison(plan, jobs)
+    title = plan["benchmark"]
+    for note in comparison.notes:
+        console.print(f"note: {note}")
+    if not comparison.rows:
+        return
+    table = console_table(comparison, title)
+    if not console.is_terminal:  # a log has no width that numbers must fit into
+        console = Console(
+            highlight=False, width=max(80, Console(width=10_000).measure(table).maximum)
+        )
+    console.print(table)
+    write_markdown(folder / "comparison.md", comparison, title)
+    write_csv(folder / "comparison.csv", comparison)
+    draw_comparison(folder / "comparison.png", comparison, title)
+    print(f"written to {folder / 'comparison'}.md, .csv and .png")
 
 
 def open_folder(folder: Path, plan: dict[str, Any], resumed: bool) -> RunDirectory:
@@ -113,13 +131,10 @@ def open_folder(folder: Path, plan: dict[str, Any], resumed: bool) -> RunDirecto
     return directory
 
 
-def read_comparison(plan: dict[str, Any], jobs: list[Job], benchmark: Benchmark) -> Comparison:
-    """The table of all trainings that are finished.
-
-    Raises:
-        ValueError: a result that cannot be compared.
-    """
-    directions = metric_directions(benchmark.tasks)
+def read_comparison(plan: dict[str, Any], jobs: list[Job]) -> Comparison:
+    """The table of all trainings that are finished."""
+    found = benchmark_class(plan["benchmark"])
+    directions = metric_directions(found.tasks)
     results: dict[str, dict[int, dict[str, float]]] = {}
     for run, job in zip(plan["runs"], jobs, strict=True):
         path = job.path / RESULTS
@@ -131,10 +146,13 @@ def read_comparison(plan: dict[str, Any], jobs: list[Job], benchmark: Benchmark)
         for values in results.pop(SINGLE_TASK, {}).values()
         if values.keys() == directions.keys()
     ]
-    if plan["single_task"] == "published" and benchmark.published_baseline is not None:
-        single = [dict(benchmark.published_baseline)]
+    if plan["single_task"] == "published" and found.published_baseline is not None:
+        single = [dict(found.published_baseline)]
     return compare(
-        {method: list(seeds.values()) for method, seeds in results.items()}, directions, single
+        {method: list(seeds.values()) for method, seeds in results.items()},
+        directions,
+        single,
+        metric_labels(found.tasks),
     )
 
 

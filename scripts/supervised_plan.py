@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtrl_fair import COMBINERS, Scale
+from mtrl_fair.cores import usable_cores
 from mtrl_fair.names import check_name
 from mtrl_fair.runs import RunError
 from mtrl_fair.supervised.benchmark import Benchmark
 from mtrl_fair.supervised.config import SupervisedConfig, from_dict, to_dict
-from mtrl_fair.supervised.data import usable_cores
 from mtrl_fair.supervised.registry import benchmark_class
 from scripts.command_line import resolve_device
 from scripts.training_jobs import Job
@@ -66,14 +66,16 @@ class Arguments:
     resume: Path | None = None
     """Continue in this folder as it was configured; only --data, --device, --jobs and
     --loader-workers may be given."""
-    device: str = "auto"
-    """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
+    device: str | None = None
+    """cpu, cuda, cuda:1, …; None: CUDA if there is one, and what it was when resumed."""
     jobs: int | None = None
-    """Trainings at a time; None: one per core on a CPU, one with CUDA."""
+    """Trainings at a time; None: one per core on a CPU, one with CUDA, and what it was when
+    resumed."""
     threads: int | None = None
-    """CPU threads of each training; None: one for small networks, else the cores shared out."""
+    """CPU threads of each training; None: one for small networks, else the cores shared out among
+    the trainings that run at a time."""
     loader_workers: int | None = None
-    """Processes of each training that load data."""
+    """Processes of each training that load its batches, and as many more during an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,16 @@ def make_plan(name: str, arguments: Arguments) -> dict[str, Any]:
         ValueError: arguments that make no sense.
     """
     found = benchmark_class(name)
-    base = base_config(found, arguments)
     methods = make_methods(arguments)
     for label, number in (("--seeds", arguments.seeds), ("--jobs", arguments.jobs)):
         if number is not None and number < 1:
             raise ValueError(f"{label} is {number}, expected at least 1")
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     single_task = choose_baseline(found, arguments.single_task)
+    number = len(seeds) * (len(methods) + (len(found.tasks) if single_task == "train" else 0))
+    device = str(resolve_device(arguments.device or "auto"))
+    jobs = min(number, arguments.jobs or (usable_cores() if device == "cpu" else 1))
+    base = base_config(found, arguments, device, jobs)
     trainings = [
         (method.name, method.name.replace(" α=", "-alpha"), replace(base, **method.settings))
         for method in methods
@@ -117,15 +122,15 @@ def make_plan(name: str, arguments: Arguments) -> dict[str, Any]:
             runs.append(
                 {"folder": f"{folder}-seed{seed}", "method": method, "config": to_dict(seeded)}
             )
-    return {"benchmark": name, "single_task": single_task, "runs": runs}
+    return {"benchmark": name, "single_task": single_task, "jobs": jobs, "runs": runs}
 
 
-def base_config(found: type[Benchmark], arguments: Arguments) -> SupervisedConfig:
+def base_config(
+    found: type[Benchmark], arguments: Arguments, device: str, jobs: int
+) -> SupervisedConfig:
     """What all trainings have in common."""
     recipe = found.recipe
-    device = str(resolve_device(arguments.device))
-    jobs = arguments.jobs or default_jobs(device)
-    cores = max(1, usable_cores() // max(1, jobs))
+    cores = max(1, usable_cores() // jobs)
     workers = min(recipe.loader_workers, cores)
 
     def given(value: Any, published: Any) -> Any:
@@ -159,6 +164,17 @@ def make_methods(arguments: Arguments) -> list[Method]:
         raise ValueError(f"--combiner {arguments.combiner} trains one method: add it to --compare")
     if arguments.alphas and arguments.combiner != "fairgrad":
         raise ValueError("--alphas belongs to fairgrad: leave it or --combiner out")
+    if arguments.alphas and not arguments.compare and arguments.alpha_fair is not None:
+        raise ValueError(
+            f"--alpha-fair {arguments.alpha_fair} does not apply to --alphas: leave one out"
+        )
+    fairgrad = bool(arguments.alphas) or "fairgrad" in names
+    for flag, value, default in (
+        ("--alpha", arguments.alpha, Arguments.alpha),
+        ("--solver", arguments.solver, Arguments.solver),
+    ):
+        if value != default and not fairgrad:
+            raise ValueError(f"{flag} {value} belongs to fairgrad, which is not trained")
     for name in names:
         if "," in name:
             raise ValueError(
@@ -212,11 +228,6 @@ def choose_baseline(found: type[Benchmark], wanted: str | None) -> str:
     return wanted or ("train" if found.published_baseline is None else "published")
 
 
-def default_jobs(device: str) -> int:
-    """Trainings at a time."""
-    return usable_cores() if device == "cpu" else 1
-
-
 def read_plan(arguments: Arguments) -> dict[str, Any]:
     """The plan in a folder, with the flags that may change.
 
@@ -239,7 +250,9 @@ def read_plan(arguments: Arguments) -> dict[str, Any]:
         )
     if not path.is_file():
         raise RunError(f"there is nothing to resume at {arguments.resume}: no {PLAN} there")
-    changes: dict[str, Any] = {"device": str(resolve_device(arguments.device))}
+    changes: dict[str, Any] = {}
+    if arguments.device is not None:
+        changes["device"] = str(resolve_device(arguments.device))
     if arguments.data is not None:
         changes["data"] = str(arguments.data.resolve())
     if arguments.loader_workers is not None:
@@ -248,6 +261,10 @@ def read_plan(arguments: Arguments) -> dict[str, Any]:
         plan: dict[str, Any] = json.loads(path.read_text())
         for run in plan["runs"]:
             run["config"] |= changes
+            Path(run["folder"]), str(run["method"])
+        benchmark_class(plan["benchmark"])
+        plan["jobs"] = int(arguments.jobs or plan["jobs"])
+        str(plan["single_task"])
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} cannot be read ({error}): restore the file") from error
     return plan

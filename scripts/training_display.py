@@ -44,6 +44,8 @@ class PlainDisplay:
         self.ended_jobs += 1
         how = "finished" if ended.finished else "failed" if ended.error else "stopped"
         self.console.print(f"{job.name}  {how}  ({self.ended_jobs} of {self.number})")
+        if ended.error is not None:
+            self.console.print(ended.error, markup=False)
 
 
 class LiveDisplay:
@@ -83,7 +85,7 @@ class LiveDisplay:
     def ended(self, job: Job, ended: Ended) -> None:
         self.bars.remove_task(self.own.pop(job.name))
         if ended.error is not None:
-            self.bars.console.print(f"{job.name} failed")
+            self.bars.console.print(f"{job.name} failed: {ended.error}", markup=False)
         self._advance(job, 1.0 if ended.finished else self.shares[job.name])
 
     def _advance(self, job: Job, share: float) -> None:

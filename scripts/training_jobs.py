@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import signal
 import time
@@ -12,6 +13,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+import torch
 
 from mtrl_fair import LossBoundError, NonFiniteError
 from mtrl_fair.runs import RunError
@@ -36,6 +39,8 @@ class Ended(NamedTuple):
 
     finished: bool
     error: str | None = None
+    sound: bool = True
+    """Whether its process may train another one: after an error of CUDA it cannot."""
 
 
 class Display(Protocol):
@@ -68,7 +73,9 @@ def run_jobs(
                     worker.send("stop")
             for i, worker in enumerate(workers):
                 if worker.job is None and waiting:
-                    workers[i] = worker = worker if worker.process.is_alive() else _Worker()
+                    if not worker.sound:
+                        worker.close()
+                        workers[i] = worker = _Worker()
                     worker.start(waiting.pop(0))
                     assert worker.job is not None
                     display.started(worker.job)
@@ -82,7 +89,7 @@ def run_jobs(
                 if isinstance(message, Progress):
                     display.progress(job, message)
                 else:
-                    worker.job = None
+                    worker.job, worker.sound = None, message.sound
                     outcomes[job.name] = message
                     display.ended(job, message)
     finally:
@@ -100,6 +107,7 @@ class _Worker:
         self.process.start()
         other.close()
         self.job: Job | None = None
+        self.sound = True
 
     def start(self, job: Job) -> None:
         self.job = job
@@ -114,7 +122,9 @@ class _Worker:
             message: Progress | Ended = self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
-            return Ended(False, f"its process died (exit code {self.process.exitcode})")
+            code = self.process.exitcode
+            error = f"its process died (exit code {code}; -9 may mean that memory ran out)"
+            return Ended(False, error, sound=False)
         return message
 
     def close(self) -> None:
@@ -132,6 +142,9 @@ def _work(connection: Connection) -> None:
     try:
         while isinstance(job := connection.recv(), Job):
             connection.send(_train(job, connection))
+            gc.collect()  # networks in reference cycles keep memory of the device
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
     except (EOFError, OSError):
         return  # the parent is gone; the training has saved itself
 
@@ -152,12 +165,19 @@ def _train(job: Job, connection: Connection) -> Ended:
         names = [task.name for task in benchmark_class(job.config.benchmark).tasks]
         tasks = [job.config.task] if job.config.task else [names[task] for task in error.tasks]
         whose = ", ".join(task for task in tasks if task) or "all tasks together"
-        return Ended(
-            False,
-            f"the {error.what} of {whose} is not finite: start a new run with a lower"
-            " --learning-rate",
-        )
-    except (DataError, RunError, LossBoundError, ValueError) as error:
+        return Ended(False, f"the {error.what} of {whose} is not finite: {_way_out(job.config)}")
+    except torch.OutOfMemoryError as error:
+        return Ended(False, f"{error} Lower --batch-size or --jobs in a new run", sound=False)
+    except (DataError, RunError, LossBoundError, OSError) as error:
         return Ended(False, str(error))
     except Exception:
-        return Ended(False, traceback.format_exc())
+        return Ended(False, traceback.format_exc(), sound=False)
+
+
+def _way_out(config: SupervisedConfig) -> str:
+    causes = ["a lower --learning-rate"]
+    if config.alpha_fair is not None:
+        causes.append("no --alpha-fair, which needs positive losses")
+    if config.combiner in ("si", "famo"):
+        causes.append(f"another method than {config.combiner}, which takes logarithms of losses")
+    return f"start a new run with {', or '.join(causes)}"

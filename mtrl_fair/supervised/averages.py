@@ -20,7 +20,7 @@ class Averages:
         """Takes in one step.
 
         Args:
-            values: any shapes; NaN stands for what the step did not compute.
+            values: any shapes, the same names in every step.
             present: [K] (bool), the tasks whose entries count in values of that shape; None: all.
         """
         for name, value in values.items():

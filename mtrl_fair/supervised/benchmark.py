@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from mtrl_fair.names import check_name
 from mtrl_fair.supervised.data import Data
 from mtrl_fair.supervised.model import MultiTaskModel
 from mtrl_fair.supervised.scores import delta_m
@@ -78,6 +79,7 @@ class Benchmark(ABC):
 
     Raises:
         DataError: a file is missing or wrong (here, or when a sample is loaded).
+        ValueError: a pooling that it has not.
     """
 
     name: ClassVar[str]
@@ -95,6 +97,7 @@ class Benchmark(ABC):
     """What `pooling` may be."""
 
     def __init__(self, folder: Path | None = None, pooling: str = "batch"):
+        check_name(f"pooling of {self.name}", pooling, self.poolings)
         self.folder = folder
         self.pooling = pooling
 
@@ -104,7 +107,10 @@ class Benchmark(ABC):
 
     @abstractmethod
     def model(self, tasks: Sequence[int]) -> MultiTaskModel:
-        """A freshly initialised network with one head for each of the given tasks."""
+        """A freshly initialised network with one head for each of the given tasks.
+
+        torch's generator has been seeded with the training's seed.
+        """
 
     @abstractmethod
     def loss(self, task: int, output: Tensor, targets: Any) -> Tensor:
@@ -146,6 +152,15 @@ class Benchmark(ABC):
 def metric_names(task: Task) -> list[str]:
     """`task/metric`, for each metric of a task."""
     return [f"{task.name}/{metric.name}" for metric in task.metrics]
+
+
+def metric_labels(tasks: Sequence[Task]) -> dict[str, str]:
+    """For people: `task/metric`, with its unit, by `metric_names`."""
+    return {
+        name: f"{name} ({metric.unit})" if metric.unit else name
+        for task in tasks
+        for name, metric in zip(metric_names(task), task.metrics, strict=True)
+    }
 
 
 def metric_directions(tasks: Sequence[Task]) -> dict[str, bool]:

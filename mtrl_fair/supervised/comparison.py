@@ -23,6 +23,10 @@ class Row:
     means: dict[str, float]
     errors: dict[str, float]
     """Standard errors of the means over seeds; NaN with one seed."""
+    overall: float
+    """The mean over all metrics, for benchmarks whose metrics are all of one kind."""
+    overall_error: float
+    """Its standard error over seeds."""
     rank: float
     """Mean rank among the methods of the table, single-task training left out; NaN for that."""
     delta: float
@@ -39,16 +43,21 @@ class Comparison:
 
     higher_is_better: dict[str, bool]
     """By metric."""
+    labels: dict[str, str]
+    """Metrics for people, by metric."""
     single_task: Row | None
     """The baseline of Δm%, trained or published; None: there is none."""
     rows: tuple[Row, ...]
     """The methods, in the order they were given; `rank` compares these."""
+    notes: tuple[str, ...] = ()
+    """What is missing from the table, and why."""
 
 
 def compare(
     results: Mapping[str, Sequence[Values]],
     higher_is_better: Mapping[str, bool],
     baseline: Sequence[Values] = (),
+    labels: Mapping[str, str] | None = None,
 ) -> Comparison:
     """The table of some methods' results.
 
@@ -56,28 +65,45 @@ def compare(
         results: by method, the metrics of each seed.
         higher_is_better: by metric; its order is the table's.
         baseline: metrics of single-task training, of each seed (one, if published); may be empty.
+        labels: metrics for people, by metric; None: their names.
+
+    A method with a metric that is not finite is left out, and Δm% where the baseline is not
+    positive; `notes` say so.
 
     Raises:
-        ValueError: a result lacks a metric, or is not finite; a baseline that is not positive.
+        ValueError: a result lacks a metric.
     """
-    directions = list(higher_is_better.values())
-    table = {
-        method: _matrix(method, values, higher_is_better) for method, values in results.items()
-    }
-    base = _matrix("single-task training", baseline, higher_is_better) if baseline else None
-    if len(table) > 0:
-        ranks = mean_rank([matrix.mean(0) for matrix in table.values()], directions)
+    notes = []
+    names, directions = list(higher_is_better), list(higher_is_better.values())
+    table = {method: _matrix(method, values, names) for method, values in results.items()}
+    for method, matrix in list(table.items()):
+        wrong = _names_of(~np.isfinite(matrix).all(0), names)
+        if wrong:
+            notes.append(f"{method} is left out: its {wrong} is not finite")
+            del table[method]
+    base = _matrix("single-task training", baseline, names) if baseline else None
+    if base is not None:
+        wrong = _names_of(~(base.mean(0) > 0), names)
+        if wrong:
+            notes.append(f"there is no Δm%: single-task training has no positive {wrong}")
+            base = None
+    ranks = mean_rank([m.mean(0) for m in table.values()], directions) if table else np.empty(0)
     rows = tuple(
-        _row(method, matrix, list(higher_is_better), directions, base, float(ranks[i]))
-        for i, (method, matrix) in enumerate(table.items())
+        _row(method, matrix, names, directions, base, float(rank))
+        for (method, matrix), rank in zip(table.items(), ranks, strict=True)
     )
     single = None
     if base is not None:
-        single = _row("single-task", base, list(higher_is_better), directions, base, math.nan)
-    return Comparison(dict(higher_is_better), single, rows)
+        single = _row("single-task", base, names, directions, base, math.nan)
+    labels = labels or {name: name for name in names}
+    return Comparison(dict(higher_is_better), dict(labels), single, rows, tuple(notes))
 
 
-def _matrix(method: str, values: Sequence[Values], names: Mapping[str, bool]) -> np.ndarray:
+def _names_of(chosen: np.ndarray, names: list[str]) -> str:
+    return ", ".join(name for name, flag in zip(names, chosen, strict=True) if flag)
+
+
+def _matrix(method: str, values: Sequence[Values], names: list[str]) -> np.ndarray:
     """[seeds, M]"""
     for seed, found in enumerate(values):
         missing = [name for name in names if name not in found]
@@ -103,6 +129,8 @@ def _row(
         seeds=len(matrix),
         means=dict(zip(names, matrix.mean(0).tolist(), strict=True)),
         errors=dict(zip(names, errors.tolist(), strict=True)),
+        overall=float(matrix.mean()),
+        overall_error=float(_standard_error(matrix.mean(1))),
         rank=rank,
         delta=float(np.mean(deltas)) if deltas else math.nan,
         delta_error=float(_standard_error(np.array(deltas))) if deltas else math.nan,

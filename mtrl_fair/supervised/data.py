@@ -7,7 +7,6 @@ batches, and a run continues in the middle of an epoch.
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+AUGMENTATION = 1  # keeps sample 0's seed from being that of the epoch's order
 
 Randomness = Callable[[int], np.random.Generator]
 """The generator of a sample's augmentation, by the sample's index."""
@@ -89,18 +90,22 @@ class BatchOrder(Sampler[BatchKey]):
             yield BatchKey(self.epoch, tuple(order[begin : begin + self.batch_size].tolist()))
 
 
-class _Batches(Dataset[tuple[Any, Any]]):
+class _Batches(Dataset[tuple[Any, Any] | DataError]):
     def __init__(self, data: Data, seed: int | None):
         self.data = data
         self.seed = seed
 
-    def __getitem__(self, key: BatchKey) -> tuple[Any, Any]:
-        if self.seed is None:
-            return self.data.batch(key.indices, None)
-        seed = self.seed
-        return self.data.batch(
-            key.indices, lambda index: np.random.default_rng((seed, key.epoch, index))
-        )
+    def __getitem__(self, key: BatchKey) -> tuple[Any, Any] | DataError:
+        try:
+            if self.seed is None:
+                return self.data.batch(key.indices, None)
+            seed = self.seed
+            return self.data.batch(
+                key.indices,
+                lambda index: np.random.default_rng((seed, key.epoch, index, AUGMENTATION)),
+            )
+        except DataError as error:
+            return error  # a loading process would raise it with its whole traceback
 
 
 class Batches:
@@ -122,7 +127,7 @@ class Batches:
             sampler=self.order,
             num_workers=workers,
             pin_memory=pinned,
-            persistent_workers=workers > 0,
+            persistent_workers=workers > 0 and seed is not None,
             # Else every epoch would draw from the global generator, which dropout uses.
             generator=torch.Generator(),
         )
@@ -131,16 +136,16 @@ class Batches:
         return len(self.order)
 
     def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Any, Any]]:
-        """(inputs, targets) of the batches of an epoch, from one on."""
+        """(inputs, targets) of the batches of an epoch, from one on.
+
+        Raises:
+            DataError: a sample's file is missing or wrong.
+        """
         self.order.start(epoch, first)
-        yield from self._loader
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        for batch in self._loader:
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

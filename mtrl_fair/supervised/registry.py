@@ -32,7 +32,8 @@ def benchmark_class(name: str) -> type[Benchmark]:
         module = importlib.import_module(f"mtrl_fair.supervised.benchmarks.{name}")
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"the benchmark {name} needs {error.name}: pip install 'mtrl-fair[supervised]'"
+            f"the benchmark {name} needs {error.name}: install the extra, pip install"
+            " '.[supervised]'"
         ) from error
     found: type[Benchmark] = getattr(module, BENCHMARKS[name])
     return found
@@ -46,7 +47,6 @@ def make_benchmark(name: str, folder: Path | None = None, pooling: str = "batch"
         DataError: a file is missing or wrong.
     """
     found = benchmark_class(name)
-    check_name(f"pooling of {name}", pooling, found.poolings)
     if folder is not None and found.layout is None:
         raise ValueError(f"{name} reads no files: leave --data {folder} out")
     return found(folder, pooling)

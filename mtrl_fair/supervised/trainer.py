@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mtrl_fair.alpha_fair_loss import alpha_fair_loss
 from mtrl_fair.combiner import CombinerInfo
-from mtrl_fair.loss_combiner import LossCombiner
+from mtrl_fair.loss_combiner import LossBoundError, LossCombiner
 from mtrl_fair.metrics import MetricLogger
 from mtrl_fair.runs import RunDirectory, write_json
 from mtrl_fair.solver import NonFiniteError
@@ -30,7 +30,7 @@ from mtrl_fair.supervised.data import Batches, Data, to_device
 LATEST, BEST = "latest", "best"
 """Checkpoints: to resume from; the network of the reported epoch (`report="best"`)."""
 
-RESUMABLE = ("step", "trainer", "model", "optimizer", "combiner", "random")
+RESUMABLE = ("step", "trainer", "model", "optimizer", "scheduler", "combiner", "random")
 """What a checkpoint must hold to be resumed from."""
 
 RESULTS = "results.json"
@@ -70,6 +70,9 @@ class Trainer:
 
     Everything that decides later numbers is in the checkpoint, so that on the CPU a resumed
     training gives the same ones as a training that was never stopped.
+
+    Raises:
+        ValueError: the benchmark has no validation split, but its recipe or schedule needs one.
     """
 
     def __init__(
@@ -95,6 +98,11 @@ class Trainer:
         self.validation_batches = (
             None if splits.validation is None else self._batches(splits.validation, None)
         )
+        if self.validation_batches is None and benchmark.recipe.report == "best":
+            raise ValueError(
+                f"{benchmark.name} reports the best epoch, but has no validation split: give one,"
+                ' or report="last"'
+            )
         torch.manual_seed(config.seed)
         self.model = benchmark.model(self.tasks).to(device)
         self.combiner = config.make_combiner(
@@ -104,7 +112,11 @@ class Trainer:
             [*self.model.parameters(), *self.combiner.parameters()], lr=config.learning_rate
         )
         self.scheduler = benchmark.scheduler(self.optimizer)
-
+        if self.validation_batches is None and isinstance(self.scheduler, ReduceLROnPlateau):
+            raise ValueError(
+                f"{benchmark.name} has no validation split for ReduceLROnPlateau: give one, or"
+                " another schedule"
+            )
         self.step = 0
         self.epoch = 0
         self.batch = 0
@@ -120,8 +132,8 @@ class Trainer:
         At the end, `results.json` holds the reported test metrics.
 
         Raises:
-            NonFiniteError: a loss or gradient is not finite (with CUDA, noticed at the end of the
-                epoch). The checkpoint of the last epoch is kept.
+            NonFiniteError: a loss, gradient or validation metric is not finite (with CUDA, losses
+                and gradients are looked at before a checkpoint). The last checkpoint is kept.
             LossBoundError: the method needs losses above a bound, and one is not.
             DataError: a sample's file is missing or wrong.
         """
@@ -144,7 +156,7 @@ class Trainer:
         """Writes the checkpoint that a resumed training continues from.
 
         Raises:
-            NonFiniteError: a loss since the last epoch is not finite.
+            NonFiniteError: a loss of this epoch or a parameter is not finite.
         """
         self._check()
         self.logger.flush()
@@ -259,7 +271,15 @@ class Trainer:
     def _transform(self, losses: Tensor, present: Tensor | None) -> Tensor:
         if self.config.alpha_fair is None:
             return losses
-        return alpha_fair_loss(losses, self.config.alpha_fair, present)
+        try:
+            return alpha_fair_loss(losses, self.config.alpha_fair, present)
+        except ValueError as error:
+            found = zip(self.names, losses.tolist(), strict=True)
+            wrong = ", ".join(f"{name} has {loss:.4g}" for name, loss in found if not loss > 0)
+            raise LossBoundError(
+                f"the α-fair transformation needs positive losses, but {wrong}: train without"
+                " --alpha-fair"
+            ) from error
 
     def _finish_epoch(self, should_stop: Callable[[], bool]) -> bool:
         """Evaluates and logs; False if it was asked to stop before its end."""
@@ -271,8 +291,9 @@ class Trainer:
             validation = self._evaluate(self.validation_batches, should_stop)
             if validation is None:
                 return False
+            self._check_metrics(validation)
         score = None if validation is None else self.benchmark.score(validation)
-        best = score is not None and (score > self.best_score or self.best_epoch == 0)
+        best = score is not None and score > self.best_score
         test = None
         if recipe.report == "last" or best:
             test = self._evaluate(self.test_batches, should_stop)
@@ -344,11 +365,23 @@ class Trainer:
         self.run_directory.add_evaluation(self.step, rows)
 
     def _check(self) -> None:
-        """Raises NonFiniteError if a loss of this epoch is not finite; on CUDA it waits."""
+        """Raises NonFiniteError if a loss of this epoch or a parameter is not finite.
+
+        On the CPU the combiner has looked already; on CUDA this waits for the device.
+        """
         losses = self.averages.sums.get("losses", torch.zeros(()))
         wrong = (~losses.isfinite()).nonzero().flatten().tolist()
         if wrong:
             raise NonFiniteError("loss", wrong)
+        sums = [parameter.detach().sum() for parameter in self.model.parameters()]
+        if not torch.stack(sums).isfinite().all():
+            raise NonFiniteError("gradient", [])
+
+    def _check_metrics(self, values: Values) -> None:
+        wrong = {name.split("/")[0] for name, value in values.items() if not math.isfinite(value)}
+        if wrong:
+            tasks = [k for k, name in enumerate(self.names) if name in wrong]
+            raise NonFiniteError("validation metric", tasks)
 
     def _results(self) -> Values:
         """The reported test metrics: the best epoch's, or the mean of the last ones'."""
@@ -393,7 +426,8 @@ def train(
                 trainer.load_state_dict(run.load_checkpoint(LATEST, RESUMABLE))
             run.note_resume(trainer.step)
             run.write_config(run.config)
-            run.rewind(trainer.step)
+            # Within an epoch, what stands at this step is the epoch's end, which a kill cut off.
+            run.rewind(trainer.step - 1 if trainer.batch else trainer.step)
         return trainer.run(should_stop)
     finally:
         run.unlock()

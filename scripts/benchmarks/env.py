@@ -18,8 +18,8 @@ from configs import PRESETS
 from envs import TaskSet
 from envs.goals import NUM_GOALS
 from envs.memory import MAX_EPISODE_STEPS
-from envs.processes import usable_cores
 from envs.tasks import task_names
+from mtrl_fair.cores import usable_cores
 from scripts.benchmarks.env_parts import (
     FIRST,
     WITH,

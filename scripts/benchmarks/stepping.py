@@ -15,8 +15,8 @@ from jaxtyping import Float
 
 from envs import MetaWorldVectorEnv, TaskSet, make_vec
 from envs.memory import ACTION_SIZE
-from envs.processes import usable_cores
 from envs.tasks import BENCHMARKS
+from mtrl_fair.cores import usable_cores
 from scripts.benchmarks.measure import Rows
 from scripts.benchmarks.physics import Physics
 

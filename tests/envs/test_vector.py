@@ -19,9 +19,10 @@ from gymnasium.wrappers import vector as wrappers
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT25_V3_ARGS_KWARGS, MT50_V3
 from metaworld.policies import ENV_POLICY_MAP
 
-from envs import TaskSet, make_vec, processes, tasks
+from envs import TaskSet, make_vec, tasks
 from envs.memory import INFO_KEYS
 from envs.worker import Rows
+from mtrl_fair import cores as cores_module
 
 # The scripted experts warn that their actions exceed [-1, 1].
 pytestmark = pytest.mark.filterwarnings("ignore:Constant:UserWarning")
@@ -545,10 +546,10 @@ def test_workers_are_as_many_as_usable_cores_or_rows(make, pair):
 )
 def test_a_container_s_quota_limits_the_usable_cores(tmp_path, monkeypatch, quota, cores):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    monkeypatch.setattr(processes, "QUOTA", tmp_path / "cpu.max")
-    assert processes.usable_cores() == 8
+    monkeypatch.setattr(cores_module, "QUOTA", tmp_path / "cpu.max")
+    assert cores_module.usable_cores() == 8
     (tmp_path / "cpu.max").write_text(f"{quota}\n")
-    assert processes.usable_cores() == cores
+    assert cores_module.usable_cores() == cores
 
 
 def test_two_environments_share_nothing(make, short, pair):

@@ -1,1 +1,1 @@
-"""The supervised benchmarks, one file each."""
+"""The supervised benchmarks, and what they are made of."""

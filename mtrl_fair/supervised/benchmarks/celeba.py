@@ -10,9 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtrl_fair.supervised.benchmark import Benchmark, Metric, Recipe, Splits, Task
-from mtrl_fair.supervised.classification_meters import F1Meter
+from mtrl_fair.supervised.benchmarks.classification_meters import F1Meter
+from mtrl_fair.supervised.benchmarks.face_attributes import (
+    IMAGES,
+    LABELS,
+    PARTITION,
+    Faces,
+    read_listing,
+)
 from mtrl_fair.supervised.data import DataError
-from mtrl_fair.supervised.face_attributes import IMAGES, LABELS, PARTITION, Faces, read_listing
 from mtrl_fair.supervised.model import MultiTaskModel
 
 ATTRIBUTES = (
@@ -79,7 +85,7 @@ class CelebA(Benchmark):
     def __init__(self, folder: Path | None = None, pooling: str = "batch"):
         super().__init__(folder, pooling)
         if folder is None:
-            raise DataError(f"celeba needs a folder with its files: {self.layout}")
+            raise DataError(f"celeba needs its files: --data FOLDER with {self.layout}")
         try:
             self._listing = read_listing(folder, ATTRIBUTES)
         except DataError as error:

@@ -11,13 +11,13 @@ from torch import nn
 from torch.optim.lr_scheduler import StepLR
 
 from mtrl_fair.supervised.benchmark import Recipe, Splits
-from mtrl_fair.supervised.model import MultiTaskModel
-from mtrl_fair.supervised.overlaid_digits import (
+from mtrl_fair.supervised.benchmarks.overlaid_digits import (
     DigitPairBenchmark,
     DigitPairs,
     digit_network,
     random_pairs,
 )
+from mtrl_fair.supervised.model import MultiTaskModel
 
 SPLIT_SEED = 0
 DIGITS = {"train": 1000, "validation": 300, "test": 497}

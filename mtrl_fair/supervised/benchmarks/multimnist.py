@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from mtrl_fair.supervised.benchmark import Recipe, Splits
-from mtrl_fair.supervised.data import DataError
-from mtrl_fair.supervised.idx_files import read_idx
-from mtrl_fair.supervised.model import MultiTaskModel
-from mtrl_fair.supervised.overlaid_digits import (
+from mtrl_fair.supervised.benchmarks.idx_files import read_idx
+from mtrl_fair.supervised.benchmarks.overlaid_digits import (
     DigitPairBenchmark,
     DigitPairs,
     digit_network,
     random_pairs,
 )
+from mtrl_fair.supervised.data import DataError
+from mtrl_fair.supervised.model import MultiTaskModel
 
 SPLIT_SEED = 0
 VALIDATION_SHARE = 6  # one in so many training digits

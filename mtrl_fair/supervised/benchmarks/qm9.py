@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -84,7 +84,6 @@ class QM9(Benchmark):
     Args:
         folder: the root of `torch_geometric.datasets.QM9`. Nothing is ever downloaded.
         pooling: as in `Benchmark`.
-        held_out: molecules in the test split, and as many in the validation split.
 
     Raises:
         DataError: torch_geometric or a file is missing, or a file is not as it must be.
@@ -104,16 +103,22 @@ class QM9(Benchmark):
         {f"{part.name}/MAE": part.single_task_error for part in PROPERTIES}
     )
 
-    def __init__(self, folder: Path | None = None, pooling: str = "batch", held_out: int = 10_000):
+    held_out: ClassVar[int] = 10_000
+    """Molecules in the test split, and as many in the validation split."""
+
+    def __init__(self, folder: Path | None = None, pooling: str = "batch"):
         super().__init__(folder, pooling)
+        held_out = self.held_out
         if folder is None:
-            raise DataError(f"qm9 needs a folder with its files: {self.layout}")
+            raise DataError(f"qm9 needs its files: --data FOLDER with {self.layout}")
         try:
-            from mtrl_fair.supervised.molecules import read_molecules
+            from mtrl_fair.supervised.benchmarks.molecules import read_molecules
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] != "torch_geometric":
                 raise
-            raise DataError("qm9 needs torch_geometric: pip install torch_geometric") from error
+            raise DataError(
+                "qm9 needs torch_geometric: install the extra, pip install '.[supervised]'"
+            ) from error
         self._molecules = read_molecules(folder)
         number = len(self._molecules.properties)
         if number <= 2 * held_out:
@@ -139,7 +144,7 @@ class QM9(Benchmark):
 
     def splits(self) -> Splits:
         """Inputs: `complete_graphs`; targets [B, 11], standardised."""
-        from mtrl_fair.supervised.molecules import CompleteGraphs
+        from mtrl_fair.supervised.benchmarks.molecules import CompleteGraphs
 
         train, validation, test = (
             CompleteGraphs(self._molecules, self._targets, chosen)
@@ -149,7 +154,7 @@ class QM9(Benchmark):
 
     def model(self, tasks: Sequence[int]) -> MultiTaskModel:
         """Message passing, and a linear head for each task."""
-        from mtrl_fair.supervised.molecule_network import MoleculeNetwork
+        from mtrl_fair.supervised.benchmarks.molecule_network import MoleculeNetwork
 
         trunk = MoleculeNetwork()
         return MultiTaskModel(trunk, [nn.Linear(trunk.width, 1) for _ in tasks])

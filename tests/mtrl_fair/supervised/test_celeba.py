@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from celeba_files import NAMES, PARTS, make_labels, write_celeba
 from PIL import Image
 
 from mtrl_fair import make_combiner
@@ -10,34 +11,10 @@ from mtrl_fair.supervised.benchmark import metric_names
 from mtrl_fair.supervised.benchmarks.celeba import ATTRIBUTES, CelebA
 from mtrl_fair.supervised.data import Batches, DataError
 
-SIZES = [(178, 218), (409, 687), (64, 64), (30, 50), (178, 218), (100, 20)]
-PARTS = [0, 2, 1, 0, 0, 1, 2, 0, 0, 1, 0, 2]
-NAMES = [f"{number + 1:06d}.jpg" for number in range(len(PARTS))]
-
-
-def make_labels():
-    return np.random.default_rng(0).choice([-1, 1], (len(PARTS), len(ATTRIBUTES)))
-
 
 @pytest.fixture
 def folder(tmp_path):
-    generator = np.random.default_rng(1)
-    (tmp_path / "img_align_celeba").mkdir()
-    for index, name in enumerate(NAMES):
-        width, height = SIZES[index % len(SIZES)]
-        coarse = Image.fromarray(generator.integers(0, 256, (4, 4, 3), dtype=np.uint8))
-        coarse.resize((width, height)).save(tmp_path / "img_align_celeba" / name)
-    rows = [
-        # Official rows align numbers with a second blank before those without a sign.
-        f"{name} " + " ".join(f"{label:2d}" for label in labels)
-        for name, labels in zip(NAMES, make_labels(), strict=True)
-    ]
-    header = f"{len(NAMES)}\n{' '.join(ATTRIBUTES)} \n"
-    (tmp_path / "list_attr_celeba.txt").write_text(header + "\n".join(rows) + "\n")
-    (tmp_path / "list_eval_partition.txt").write_text(
-        "".join(f"{name} {part}\n" for name, part in zip(NAMES, PARTS, strict=True))
-    )
-    return tmp_path
+    return write_celeba(tmp_path)
 
 
 def indices_of(part):
@@ -220,7 +197,9 @@ def test_wrong_files_are_named_with_the_layout(folder, change, message):
 
 
 def test_no_folder():
-    with pytest.raises(DataError, match="celeba needs a folder with its files: FOLDER/img_align"):
+    with pytest.raises(
+        DataError, match="celeba needs its files: --data FOLDER with FOLDER/img_align"
+    ):
         CelebA()
 
 

@@ -59,10 +59,24 @@ def test_no_results_yet():
     assert compare({}, HIGHER).rows == ()
 
 
-def test_what_cannot_be_compared_is_refused():
+def test_a_result_without_a_metric_is_refused():
     with pytest.raises(ValueError, match=r"result 1 of x lacks b/error"):
         compare({"x": [result(1, 1), {"a/accuracy": 1.0}]}, HIGHER)
-    with pytest.raises(ValueError, match="is nan"):
-        compare({"x": [result(1, float("nan"))]}, HIGHER)
-    with pytest.raises(ValueError, match="baseline of metric 1 is 0.0"):
-        compare({"x": [result(1, 1)]}, HIGHER, [result(1.0, 0.0)])
+
+
+def test_what_cannot_be_compared_is_left_out_and_said():
+    broken = [result(0.5, 1.0), result(float("nan"), 1.0)]
+    table = compare({"x": broken, "y": [result(0.5, 1.0)]}, HIGHER, [result(0.5, 1.0)])
+    assert [row.method for row in table.rows] == ["y"]
+    assert table.notes == ("x is left out: its a/accuracy is not finite",)
+    table = compare({"y": [result(0.5, 1.0)]}, HIGHER, [result(0.0, 1.0)])
+    assert table.notes == ("there is no Δm%: single-task training has no positive a/accuracy",)
+    assert table.single_task is None
+    assert math.isnan(table.rows[0].delta)
+    assert table.rows[0].rank == 1
+
+
+def test_the_mean_over_metrics_has_its_error_over_seeds():
+    (row,) = compare({"x": [result(0.9, 2.0), result(0.7, 4.0)]}, HIGHER).rows
+    assert row.overall == pytest.approx((0.9 + 2 + 0.7 + 4) / 4)
+    assert row.overall_error == pytest.approx((4.7 - 2.9) / 4)

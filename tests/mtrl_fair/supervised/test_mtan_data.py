@@ -5,8 +5,8 @@ import pytest
 import torch
 from mtan_files import write_release
 
+from mtrl_fair.supervised.benchmarks.mtan_data import SCALES, MTANFolder, augment
 from mtrl_fair.supervised.data import Batches, DataError
-from mtrl_fair.supervised.mtan_data import SCALES, MTANFolder, augment
 
 SIZE = (16, 24)
 FOLDERS = {"image": "image", "label": "label", "depth": "depth", "normal": "normal"}

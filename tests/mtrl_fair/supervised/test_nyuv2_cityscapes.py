@@ -8,9 +8,9 @@ from torch.nn import functional as F  # noqa: N812
 from mtrl_fair import make_combiner
 from mtrl_fair.supervised.benchmark import metric_directions, metric_names
 from mtrl_fair.supervised.benchmarks.cityscapes import Cityscapes
+from mtrl_fair.supervised.benchmarks.dense_losses import depth_loss, normal_loss, segmentation_loss
 from mtrl_fair.supervised.benchmarks.nyuv2 import NYUv2
 from mtrl_fair.supervised.data import Batches, DataError
-from mtrl_fair.supervised.dense_losses import depth_loss, normal_loss, segmentation_loss
 
 BENCHMARKS = (NYUv2, Cityscapes)
 
@@ -210,5 +210,5 @@ def test_without_a_folder_the_message_says_what_it_must_hold(kind, tmp_path):
 
 
 def test_an_unknown_pooling_is_refused_first():
-    with pytest.raises(ValueError, match="unknown pooling 'batches': did you mean batch?"):
+    with pytest.raises(ValueError, match="unknown pooling of nyuv2 'batches': did you mean batch?"):
         NYUv2(None, "batches")

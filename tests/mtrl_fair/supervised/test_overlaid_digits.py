@@ -1,20 +1,17 @@
 """Overlaid digits: those of scikit-learn, and MNIST files of the real layout."""
 
 import gzip
-import struct
 
-import numpy as np
 import pytest
 import torch
+from mnist_files import write_mnist
 from sklearn.datasets import load_digits
 
 from mtrl_fair import make_combiner
 from mtrl_fair.supervised.benchmarks.digits import DIGITS, PAIRS, Digits
 from mtrl_fair.supervised.benchmarks.multimnist import MultiMNIST
+from mtrl_fair.supervised.benchmarks.overlaid_digits import DigitPairs, random_pairs
 from mtrl_fair.supervised.data import Batches, DataError
-from mtrl_fair.supervised.overlaid_digits import DigitPairs, random_pairs
-
-NUMBERS = {"train": 60, "t10k": 12}
 
 
 def test_the_brighter_pixel_wins_and_corners_are_where_they_belong():
@@ -68,30 +65,11 @@ def test_digits_come_from_scikit_learn_in_disjoint_splits():
     )
 
 
-def write_mnist(folder, compressed=()):
-    """MNIST's four files, small; each image tells its part and index."""
-    folder.mkdir()
-    for part, number in NUMBERS.items():
-        images = np.zeros((number, 28, 28), np.uint8)
-        images[:, 0, 0] = 100 * (part == "train") + np.arange(number)
-        images[:, 14:, 14:] = 255
-        labels = (np.arange(number) % 10).astype(np.uint8)
-        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
-            content = bytes((0, 0, 8, array.ndim))
-            content += struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-            path = folder / f"{part}-{name}-ubyte"
-            if part in compressed:
-                path.with_name(path.name + ".gz").write_bytes(gzip.compress(content))
-            else:
-                path.write_bytes(content)
-    return folder
-
-
 def test_mnist_files_compressed_or_not_become_pairs(tmp_path):
     benchmark = MultiMNIST(write_mnist(tmp_path / "data", compressed=("t10k",)))
     splits = benchmark.splits()
     assert [len(split) for split in splits] == [50, 10, 12]
-    train, validation, test = (set(split.pairs[:, 0].tolist()) for split in splits)
+    train, validation, test = (set(split.pairs.flatten().tolist()) for split in splits)
     assert train | validation == set(range(60))
     assert not train & validation
     assert test == set(range(12))
@@ -151,6 +129,9 @@ def test_missing_and_wrong_mnist_files_are_named(tmp_path):
     path.write_bytes(content[:-1])
     with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte is truncated: 11 bytes"):
         MultiMNIST(path.parent)
+    path.write_bytes(content[:4] + bytes(4))
+    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte is empty"):
+        MultiMNIST(path.parent)
     path.write_bytes(content[:5])
     with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte is no IDX file"):
         MultiMNIST(path.parent)
@@ -158,6 +139,9 @@ def test_missing_and_wrong_mnist_files_are_named(tmp_path):
     with pytest.raises(DataError, match=r"12 labels up to 10: expected one label from 0 to 9"):
         MultiMNIST(path.parent)
     path.unlink()
-    path.with_name(path.name + ".gz").write_bytes(b"no gzip")
-    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte.gz cannot be read"):
-        MultiMNIST(path.parent)
+    compressed = gzip.compress(content)
+    damaged = compressed[:12] + bytes(4) + compressed[16:]
+    for wrong in (b"no gzip", compressed[:-9], damaged):
+        path.with_name(path.name + ".gz").write_bytes(wrong)
+        with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte.gz cannot be read"):
+            MultiMNIST(path.parent)

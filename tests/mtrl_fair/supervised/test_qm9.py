@@ -8,6 +8,7 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
+from qm9_files import SINGLE_ATOM, make_molecules, write_raw
 from torch_geometric.data import Batch
 
 from mtrl_fair import make_combiner
@@ -16,7 +17,10 @@ from mtrl_fair.supervised.benchmarks.qm9 import PROPERTIES, QM9
 from mtrl_fair.supervised.data import Batches, DataError
 
 HELD_OUT = 8
-SINGLE_ATOM = 5
+
+
+class SmallQM9(QM9):
+    held_out = HELD_OUT
 
 
 @pytest.fixture(autouse=True)
@@ -28,41 +32,6 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "create_connection", refuse)
 
 
-def make_molecules(number=40):
-    """As in torch_geometric's qm9_v3.pt: bonds in both directions, sorted; one single atom."""
-    generator = torch.Generator().manual_seed(0)
-    molecules = []
-    for index in range(number):
-        atoms = 1 if index == SINGLE_ATOM else 2 + index % 8
-        bonds = {}
-        for atom in range(1, atoms):
-            other = int(torch.randint(atom, (1,), generator=generator))
-            kind = int(torch.randint(4, (1,), generator=generator))
-            bonds[atom, other] = bonds[other, atom] = kind
-        pairs = sorted(bonds)
-        edge_type = torch.tensor([bonds[pair] for pair in pairs], dtype=torch.long)
-        molecules.append(
-            {
-                "x": torch.randn(atoms, 11, generator=generator),
-                "z": torch.full((atoms,), 6),
-                "pos": torch.randn(atoms, 3, generator=generator),
-                "edge_index": torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T.contiguous(),
-                "edge_attr": torch.nn.functional.one_hot(edge_type, 4).float(),
-                "y": 10 * torch.randn(1, 19, generator=generator) + torch.arange(19.0),
-                "smiles": "C",
-                "name": f"gdb_{index + 1}",
-                "idx": index,
-            }
-        )
-    return molecules
-
-
-def write_raw(folder, molecules):
-    (folder / "raw").mkdir()
-    torch.save(molecules, folder / "raw" / "qm9_v3.pt")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return write_raw(tmp_path_factory.mktemp("qm9"), make_molecules())
@@ -70,7 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def benchmark(folder):
-    return QM9(folder, held_out=HELD_OUT)
+    return SmallQM9(folder)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +63,7 @@ def test_the_split_is_fixed_disjoint_and_of_every_molecule(folder, splits):
     chosen = [part.chosen.tolist() for part in splits]
     assert [len(part) for part in splits] == [24, 8, 8]
     assert sorted(chain(*chosen)) == list(range(40))
-    again = QM9(folder, held_out=HELD_OUT).splits()
+    again = SmallQM9(folder).splits()
     assert [part.chosen.tolist() for part in again] == chosen
     # Never to change: results on other molecules do not compare.
     assert splits.test.chosen.tolist() == [11, 27, 4, 24, 23, 2, 3, 34]
@@ -218,7 +187,7 @@ def test_the_order_of_atoms_does_not_matter(tmp_path, benchmark, splits):
         order = torch.randperm(len(molecule["x"]))
         molecule["x"], molecule["pos"] = molecule["x"][order], molecule["pos"][order]
         molecule["edge_index"] = order.argsort()[molecule["edge_index"]]
-    other = QM9(write_raw(tmp_path, molecules), held_out=HELD_OUT).splits()
+    other = SmallQM9(write_raw(tmp_path, molecules)).splits()
     model = benchmark.model(range(11)).eval()
     graphs, permuted = whole(splits.train)[0], whole(other.train)[0]
     assert not torch.equal(graphs.x, permuted.x)
@@ -294,7 +263,7 @@ def test_data_travel_to_other_processes(splits):
 
 def test_the_processed_file_is_enough(tmp_path, folder, splits):
     shutil.copytree(folder / "processed", tmp_path / "processed")
-    found = QM9(tmp_path, held_out=HELD_OUT).splits()
+    found = SmallQM9(tmp_path).splits()
     assert torch.equal(whole(found.test)[1], whole(splits.test)[1])
     assert [path.name for path in tmp_path.iterdir()] == ["processed"]
 
@@ -302,7 +271,7 @@ def test_the_processed_file_is_enough(tmp_path, folder, splits):
 def test_missing_files_are_named_with_the_command_that_downloads_them(tmp_path):
     folder = tmp_path / "nowhere"
     with pytest.raises(DataError) as caught:
-        QM9(folder)
+        SmallQM9(folder)
     message = str(caught.value)
     assert f"neither {folder}/processed/data_v3.pt nor {folder}/raw/qm9_v3.pt;" in message
     command = f'python -c "from torch_geometric.datasets import QM9; QM9({str(folder)!r})"'
@@ -312,32 +281,37 @@ def test_missing_files_are_named_with_the_command_that_downloads_them(tmp_path):
 
 def test_with_rdkit_the_original_files_are_looked_for(tmp_path, monkeypatch):
     write_raw(tmp_path, make_molecules())
-    monkeypatch.setattr("mtrl_fair.supervised.molecules.find_spec", lambda name: name == "rdkit")
+    monkeypatch.setattr(
+        "mtrl_fair.supervised.benchmarks.molecules.find_spec", lambda name: name == "rdkit"
+    )
     with pytest.raises(
         DataError, match="raw/gdb9.sdf with .*gdb9.sdf.csv with .*characterized.txt"
     ):
-        QM9(tmp_path)
+        SmallQM9(tmp_path)
 
 
 def test_no_folder():
-    with pytest.raises(DataError, match="qm9 needs a folder with its files: FOLDER/processed/data"):
+    with pytest.raises(
+        DataError, match="qm9 needs its files: --data FOLDER with FOLDER/processed/data"
+    ):
         QM9()
 
 
 @pytest.mark.parametrize("missing", ["torch_geometric", "torch_geometric.data"])
 def test_without_torch_geometric(tmp_path, monkeypatch, missing):
-    monkeypatch.delitem(sys.modules, "mtrl_fair.supervised.molecules")
+    monkeypatch.delitem(sys.modules, "mtrl_fair.supervised.benchmarks.molecules")
     for name in (missing, "torch_geometric.data"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(DataError, match="qm9 needs torch_geometric: pip install torch_geometric"):
-        QM9(tmp_path)
+    with pytest.raises(DataError, match="qm9 needs torch_geometric: install the extra"):
+        SmallQM9(tmp_path)
 
 
-def test_too_few_molecules(folder):
+def test_too_few_molecules(folder, monkeypatch):
     with pytest.raises(DataError, match="has 40 molecules, too few for 10000 to test, 10000 to"):
         QM9(folder)
+    monkeypatch.setattr(SmallQM9, "held_out", 20)
     with pytest.raises(DataError, match="too few for 20 to test"):
-        QM9(folder, held_out=20)
+        SmallQM9(folder)
 
 
 @pytest.mark.parametrize("file", ["processed/data_v3.pt", "raw/qm9_v3.pt"])
@@ -346,10 +320,8 @@ def test_a_file_that_is_cut_off(tmp_path, folder, file, length):
     path = tmp_path / file
     path.parent.mkdir()
     path.write_bytes((folder / file).read_bytes()[:length])
-    with pytest.raises(
-        DataError, match="cannot read QM9 in .*remove its folders raw and processed"
-    ):
-        QM9(tmp_path, held_out=HELD_OUT)
+    with pytest.raises(DataError, match=f"cannot read .*{file}.*: remove it, and download"):
+        SmallQM9(tmp_path)
 
 
 def test_molecules_that_another_program_changed(tmp_path):
@@ -357,7 +329,7 @@ def test_molecules_that_another_program_changed(tmp_path):
     for molecule in molecules:
         molecule["edge_attr"] = torch.cat([molecule["edge_attr"], molecule["edge_attr"]], 1)
     with pytest.raises(DataError, match="have 11 atom features, 8 bond types and 19 properties"):
-        QM9(write_raw(tmp_path, molecules), held_out=HELD_OUT)
+        SmallQM9(write_raw(tmp_path, molecules))
 
 
 @pytest.mark.parametrize("value", [2.0, np.nan])
@@ -368,4 +340,4 @@ def test_a_property_that_cannot_be_standardised(tmp_path, value):
     with pytest.raises(
         DataError, match="ZPVE has a standard deviation of (0.0|nan) over the train"
     ):
-        QM9(write_raw(tmp_path, molecules), held_out=HELD_OUT)
+        SmallQM9(write_raw(tmp_path, molecules))

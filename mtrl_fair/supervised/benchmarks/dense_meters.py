@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mtrl_fair.names import check_name
-from mtrl_fair.supervised.dense_losses import valid_depth, valid_labels, valid_normals
+from mtrl_fair.supervised.benchmarks.dense_losses import valid_depth, valid_labels, valid_normals
 
 Pooling = Literal["batch", "pixels"]
 """batch: metrics of each batch, then their mean over the batches that have a valid pixel, as in the

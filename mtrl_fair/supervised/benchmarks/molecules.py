@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -84,7 +85,10 @@ def read_molecules(folder: Path) -> Molecules:
             f' python -c "from torch_geometric.datasets import QM9; QM9({str(folder)!r})"'
         )
     try:
-        dataset = LocalQM9(str(folder))
+        with warnings.catch_warnings():
+            # torch_geometric would go on to load what can execute code.
+            warnings.filterwarnings("error", "Weights only load failed")
+            dataset = LocalQM9(str(folder))
         data, slices = dataset._data, dataset.slices
         molecules = Molecules(
             data.x,
@@ -95,10 +99,13 @@ def read_molecules(folder: Path) -> Molecules:
             slices["x"],
             slices["edge_index"],
         )
-    except Exception as error:  # whatever unpickling a wrong file raises
+    except OSError as error:
+        raise DataError(f"QM9 in {folder} cannot be read or prepared: {error}") from error
+    except Exception as error:  # whatever a wrong file makes torch_geometric raise
+        wrong = processed if processed.is_file() else raw[0]
         raise DataError(
-            f"torch_geometric cannot read QM9 in {folder} ({type(error).__name__}: {error}): remove"
-            " its folders raw and processed, and download it again"
+            f"torch_geometric cannot read {wrong} ({type(error).__name__}: {error}): remove it, and"
+            " download it again if it was downloaded"
         ) from error
     widths = [tensor.shape[1] for tensor in (molecules.atoms, molecules.bond_types, data.y)]
     if widths != [ATOM_FEATURES, BOND_TYPES, TARGETS]:

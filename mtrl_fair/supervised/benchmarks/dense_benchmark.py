@@ -5,16 +5,14 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, get_args
+from typing import Any, ClassVar, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 
-from mtrl_fair.names import check_name
 from mtrl_fair.supervised.benchmark import Benchmark, Meter, Metric, Recipe, Splits, Task
-from mtrl_fair.supervised.data import DataError
-from mtrl_fair.supervised.dense_losses import (
+from mtrl_fair.supervised.benchmarks.dense_losses import (
     depth_loss,
     normal_loss,
     segmentation_loss,
@@ -22,10 +20,16 @@ from mtrl_fair.supervised.dense_losses import (
     valid_labels,
     valid_normals,
 )
-from mtrl_fair.supervised.dense_meters import DepthMeter, NormalMeter, Pooling, SegmentationMeter
+from mtrl_fair.supervised.benchmarks.dense_meters import (
+    DepthMeter,
+    NormalMeter,
+    Pooling,
+    SegmentationMeter,
+)
+from mtrl_fair.supervised.benchmarks.mtan_data import MTANFolder
+from mtrl_fair.supervised.benchmarks.segnet_mtan import SegNetMTAN, UnitLength, dense_head
+from mtrl_fair.supervised.data import DataError
 from mtrl_fair.supervised.model import MultiTaskModel
-from mtrl_fair.supervised.mtan_data import MTANFolder
-from mtrl_fair.supervised.segnet_mtan import SegNetMTAN, UnitLength, dense_head
 
 
 class DenseTask(NamedTuple):
@@ -51,7 +55,6 @@ class DenseBenchmark(Benchmark, ABC):
 
     Raises:
         DataError: no folder, or a file is missing or wrong (here, or when a sample is loaded).
-        ValueError: an unknown pooling.
     """
 
     parts: ClassVar[tuple[DenseTask, ...]]
@@ -60,10 +63,10 @@ class DenseBenchmark(Benchmark, ABC):
     size: ClassVar[tuple[int, int]]
     num_classes: ClassVar[int]
 
+    poolings = get_args(Pooling)
+
     def __init__(self, folder: Path | None = None, pooling: Pooling = "batch"):
-        super().__init__(folder)
-        check_name("pooling", pooling, get_args(Pooling))
-        self.pooling: Pooling = pooling
+        super().__init__(folder, pooling)
         if folder is None or not Path(folder).is_dir():
             found = "no folder is given" if folder is None else f"{folder} is no folder"
             raise DataError(f"{self.name}: {found}. --data FOLDER: {self.layout}")
@@ -84,7 +87,7 @@ class DenseBenchmark(Benchmark, ABC):
         return part.loss(output, targets[part.target])
 
     def meter(self, task: int) -> Meter:
-        return self.parts[task].meter(self.pooling)
+        return self.parts[task].meter(cast(Pooling, self.pooling))
 
     def present(self, task: int, targets: Any) -> Tensor | None:
         part = self.parts[task]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from mtrl_fair.supervised.benchmarks.dense_losses import UNDEFINED
 from mtrl_fair.supervised.data import DataError, Samples
-from mtrl_fair.supervised.dense_losses import UNDEFINED
 
 SCALES = (1.0, 1.2, 1.5)
 CHANNELS = {"image": (3,), "label": (), "depth": (1,), "normal": (3,)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,14 @@ def read_idx(folder: Path, name: str, rank: int) -> np.ndarray:
         raise DataError(f"there is no file {folder / name}, nor {name}.gz in that folder")
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): download it again") from error
     header = 4 + 4 * rank
     if len(content) < header or content[:4] != bytes((0, 0, UNSIGNED_BYTE, rank)):
         raise DataError(f"{path} is no IDX file of unsigned bytes with {rank} dimensions")
     shape = struct.unpack(f">{rank}I", content[4:header])
+    if math.prod(shape) == 0:
+        raise DataError(f"{path} is empty: {list(shape)}; download it again")
     if len(content) - header != math.prod(shape):
         raise DataError(
             f"{path} is truncated: {len(content) - header} bytes for an array {list(shape)};"

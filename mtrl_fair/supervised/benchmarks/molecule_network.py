@@ -7,7 +7,7 @@ from torch.nn import functional
 from torch_geometric.data import Batch
 from torch_geometric.nn import NNConv, Set2Set
 
-from mtrl_fair.supervised.molecules import ATOM_FEATURES, BOND_TYPES
+from mtrl_fair.supervised.benchmarks.molecules import ATOM_FEATURES, BOND_TYPES
 
 
 class MoleculeNetwork(nn.Module):
