@@ -21,7 +21,8 @@ from mtrl_fair.runs import RunError
 from mtrl_fair.supervised.config import SupervisedConfig
 from mtrl_fair.supervised.data import DataError
 from mtrl_fair.supervised.registry import benchmark_class
-from mtrl_fair.supervised.trainer import Progress, train
+from mtrl_fair.supervised.trainer import Progress
+from mtrl_fair.supervised.training import train
 
 SECONDS_BETWEEN_REPORTS = 0.2
 

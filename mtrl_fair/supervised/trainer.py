@@ -9,8 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,9 +22,10 @@ from mtrl_fair.metrics import MetricLogger
 from mtrl_fair.runs import RunDirectory, write_json
 from mtrl_fair.solver import NonFiniteError
 from mtrl_fair.supervised.averages import Averages
-from mtrl_fair.supervised.benchmark import Benchmark, metric_names
-from mtrl_fair.supervised.config import SupervisedConfig, to_dict
+from mtrl_fair.supervised.benchmark import Benchmark
+from mtrl_fair.supervised.config import SupervisedConfig
 from mtrl_fair.supervised.data import Batches, Data, to_device
+from mtrl_fair.supervised.evaluation import Reported, Values, evaluate
 
 LATEST, BEST = "latest", "best"
 """Checkpoints: to resume from; the network of the reported epoch (`report="best"`)."""
@@ -48,9 +48,6 @@ KEYS = {
     "conflicts": "fairness/conflicts",
 }
 """Logged keys, of means over an epoch's steps."""
-
-Values: TypeAlias = dict[str, float]
-"""Metrics by `metric_names`."""
 
 
 class Progress(NamedTuple):
@@ -122,9 +119,7 @@ class Trainer:
         self.batch = 0
         self.averages = Averages()
         self.steps_per_second: float | None = None
-        self.best_score = -math.inf
-        self.best_epoch = 0
-        self.reported: list[Values] = []
+        self.reported = Reported(benchmark.recipe)
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Trains until the end or until asked to stop; returns whether the end was reached.
@@ -146,8 +141,7 @@ class Trainer:
                     self.save()
                     return False
                 self.save()
-            results = {"epoch": self.best_epoch or self.epoch, "values": self._results()}
-            write_json(self.run_directory.path / RESULTS, results)
+            write_json(self.run_directory.path / RESULTS, self.reported.result())
             return True
         finally:
             self.logger.close()
@@ -178,9 +172,7 @@ class Trainer:
                 "epoch": self.epoch,
                 "batch": self.batch,
                 "averages": self.averages.state_dict(),
-                "best_score": self.best_score,
-                "best_epoch": self.best_epoch,
-                "reported": self.reported,
+                "reported": self.reported.state_dict(),
             },
         }
 
@@ -195,8 +187,7 @@ class Trainer:
         trainer = state["trainer"]
         self.epoch, self.batch = trainer["epoch"], trainer["batch"]
         self.averages.load_state_dict(trainer["averages"], self.device)
-        self.best_score, self.best_epoch = trainer["best_score"], trainer["best_epoch"]
-        self.reported = trainer["reported"]
+        self.reported.load_state_dict(trainer["reported"])
         torch.set_rng_state(state["random"]["cpu"])
         if self.device.type == "cuda" and "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
@@ -284,33 +275,24 @@ class Trainer:
     def _finish_epoch(self, should_stop: Callable[[], bool]) -> bool:
         """Evaluates and logs; False if it was asked to stop before its end."""
         self._check()
-        recipe = self.benchmark.recipe
         epoch = self.epoch + 1
-        validation = None
+        validation, score, test = None, None, None
         if self.validation_batches is not None:
             validation = self._evaluate(self.validation_batches, should_stop)
             if validation is None:
                 return False
             self._check_metrics(validation)
-        score = None if validation is None else self.benchmark.score(validation)
-        best = score is not None and score > self.best_score
-        test = None
-        if recipe.report == "last" or best:
+            score = self.benchmark.score(validation)
+        wanted = self.reported.wants(score)
+        if wanted:
             test = self._evaluate(self.test_batches, should_stop)
             if test is None:
                 return False
-
+            self.reported.take(epoch, score, test)
         self._log_epoch(epoch, {"validation": validation, "test": test})
-        if best:
-            assert score is not None
-            assert test is not None
-            self.best_score, self.best_epoch, self.reported = score, epoch, [test]
-        elif recipe.report == "last":
-            assert test is not None
-            self.reported = [*self.reported, test][-recipe.report_epochs :]
         self._step_schedule(score)
         self.epoch, self.batch = epoch, 0
-        if best:
+        if wanted and self.benchmark.recipe.report == "best":
             state = {"step": self.step, "model": self.model.state_dict()}
             self.run_directory.save_checkpoint(BEST, state)
         self._report(validation or test)
@@ -326,22 +308,8 @@ class Trainer:
             elif isinstance(self.scheduler, LRScheduler):
                 self.scheduler.step()
 
-    @torch.no_grad()
     def _evaluate(self, batches: Batches, should_stop: Callable[[], bool]) -> Values | None:
-        """Metrics of a split; None if it was asked to stop before its end."""
-        self.model.eval()
-        meters = [self.benchmark.meter(task) for task in self.tasks]
-        for batch in batches.epoch():
-            inputs, targets = to_device(batch, self.device)
-            for meter, output in zip(meters, self.model(inputs), strict=True):
-                meter.update(output, targets)
-            if should_stop():
-                return None
-        values: Values = {}
-        for task, meter in zip(self.tasks, meters, strict=True):
-            names = metric_names(self.benchmark.tasks[task])
-            values |= dict(zip(names, meter.compute(), strict=True))
-        return values
+        return evaluate(self.model, self.benchmark, self.tasks, batches, self.device, should_stop)
 
     def _log_epoch(self, epoch: int, evaluations: dict[str, Values | None]) -> None:
         scalars: dict[str, float] = {
@@ -383,51 +351,6 @@ class Trainer:
             tasks = [k for k, name in enumerate(self.names) if name in wrong]
             raise NonFiniteError("validation metric", tasks)
 
-    def _results(self) -> Values:
-        """The reported test metrics: the best epoch's, or the mean of the last ones'."""
-        return {
-            name: sum(values[name] for values in self.reported) / len(self.reported)
-            for name in self.reported[0]
-        }
-
     def _report(self, values: Values | None) -> None:
         share = (self.epoch + self.batch / len(self.train_batches)) / self.config.epochs
         self.report(Progress(self.epoch, self.config.epochs, share, values))
-
-
-def train(
-    config: SupervisedConfig,
-    path: Path,
-    report: Callable[[Progress], None] = lambda progress: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> bool:
-    """Trains in a new run directory, or goes on with the one that is there.
-
-    Returns whether the end was reached.
-
-    Raises:
-        RunError: another training is there, or its files cannot be used.
-        DataError, NonFiniteError, LossBoundError: see `Trainer.run`.
-    """
-    torch.set_num_threads(config.threads)
-    benchmark = config.make_benchmark()
-    resumed = path.exists()
-    if resumed:
-        run = RunDirectory.open(path, COLUMNS)
-        run.config = to_dict(config)
-        run.lock()
-    else:
-        run = RunDirectory.create(path, to_dict(config), COLUMNS)
-    try:
-        trainer = Trainer(config, benchmark, run, torch.device(config.device), report)
-        if resumed:
-            # One that was killed before its first checkpoint begins again.
-            if run.checkpoint_path(LATEST).is_file():
-                trainer.load_state_dict(run.load_checkpoint(LATEST, RESUMABLE))
-            run.note_resume(trainer.step)
-            run.write_config(run.config)
-            # Within an epoch, what stands at this step is the epoch's end, which a kill cut off.
-            run.rewind(trainer.step - 1 if trainer.batch else trainer.step)
-        return trainer.run(should_stop)
-    finally:
-        run.unlock()

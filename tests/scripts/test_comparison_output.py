@@ -20,7 +20,7 @@ def comparison_of(name):
     directions = metric_directions(tasks)
     values = {
         method: [dict.fromkeys(directions, base + seed / 10) for seed in (0, 2)]
-        for method, base in (("one", 0.9), ("two", 1.2))
+        for method, base in (("one", 0.8), ("two", 1.2))
     }
     return compare(values, directions, [dict.fromkeys(directions, 1.0)], metric_labels(tasks))
 
@@ -38,11 +38,11 @@ def test_many_metrics_of_one_kind_become_their_mean(tmp_path):
     assert headings(comparison) == ["mean F1 ↑", "MR ↓", "Δm% ↓"]
     write_markdown(tmp_path / "table.md", comparison, "celeba")
     text = (tmp_path / "table.md").read_text(encoding="utf-8")
-    assert "| one | 1.000 ± 0.100 | 2.00 | -0.00 ± 10.00 |" in text
+    assert "| one | 0.9000 ± 0.1000 | 2.00 | 10.00 ± 10.00 |" in text
     write_csv(tmp_path / "table.csv", comparison)
     with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert float(rows[1]["Young/F1"]) == pytest.approx(1.0)
+    assert float(rows[1]["Young/F1"]) == pytest.approx(0.9)
     assert len(rows[0]) == 2 + 2 * 40 + 3
 
 

@@ -18,7 +18,7 @@ from mtrl_fair.supervised.benchmarks.qm9 import QM9
 from mtrl_fair.supervised.config import SupervisedConfig
 from mtrl_fair.supervised.data import DataError
 from mtrl_fair.supervised.registry import BENCHMARKS, benchmark_class
-from mtrl_fair.supervised.trainer import train
+from mtrl_fair.supervised.training import train
 
 SIDES = (32, 64)  # of the real layout, but small enough to train on in a test
 

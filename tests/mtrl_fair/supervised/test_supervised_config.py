@@ -12,7 +12,8 @@ from mtrl_fair.supervised.benchmark import Recipe, metric_directions
 from mtrl_fair.supervised.config import SupervisedConfig, from_dict, to_dict
 from mtrl_fair.supervised.data import DataError
 from mtrl_fair.supervised.registry import BENCHMARKS, benchmark_class, make_benchmark
-from mtrl_fair.supervised.trainer import COLUMNS, train
+from mtrl_fair.supervised.trainer import COLUMNS
+from mtrl_fair.supervised.training import train
 
 CONFIG = SupervisedConfig(benchmark="toy")
 
