@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -47,7 +48,7 @@ class Arguments:
     """Length of the combined direction; None: as published, "tasks" for fairgrad and "none" for
     the others."""
     max_norm: float | None = None
-    """The combined direction is clipped to this norm."""
+    """The combined direction is clipped to this norm; inf: not at all; None: the benchmark's."""
     weighted_heads: bool = False
     """Whether heads follow the gradient of the weighted loss instead of their own task's."""
     single_task: Literal["train", "published", "none"] | None = None
@@ -56,8 +57,11 @@ class Arguments:
     data: Path | None = None
     """The folder with the benchmark's files; without it, the error says how it must look."""
     epochs: int | None = None
+    """None: the benchmark's, as for the next two."""
     batch_size: int | None = None
+    """Samples per step, and per batch of an evaluation."""
     learning_rate: float | None = None
+    """Adam's, at the start."""
     pooling: Literal["batch", "pixels"] = "batch"
     """Errors of depth and normals (nyuv2, cityscapes): means of batches, averaged, as in papers, or
     over all pixels."""
@@ -141,7 +145,9 @@ def base_config(
         data=None if arguments.data is None else str(arguments.data.resolve()),
         alpha=arguments.alpha,
         solver=arguments.solver,
-        max_norm=given(arguments.max_norm, recipe.max_norm),
+        max_norm=None
+        if arguments.max_norm == math.inf
+        else given(arguments.max_norm, recipe.max_norm),
         weighted_heads=arguments.weighted_heads,
         epochs=given(arguments.epochs, recipe.epochs),
         batch_size=given(arguments.batch_size, recipe.batch_size),

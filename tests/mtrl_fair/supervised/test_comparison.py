@@ -15,7 +15,7 @@ def result(accuracy, error):
 
 def test_means_errors_ranks_and_delta_by_hand():
     table = compare(
-        {"x": [result(0.9, 2.0), result(0.7, 4.0)], "y": [result(0.6, 1.0), result(0.8, 3.0)]},
+        {"x": [result(0.9, 2.0), result(0.7, 4.0)], "y": [result(0.45, 1.0), result(0.95, 3.0)]},
         HIGHER,
         [result(0.7, 2.0), result(0.9, 2.0)],
     )

@@ -22,6 +22,7 @@ from mtrl_fair import (
 from mtrl_fair.runs import RunDirectory
 from mtrl_fair.supervised.config import SupervisedConfig, to_dict
 from mtrl_fair.supervised.data import BatchOrder, to_device
+from mtrl_fair.supervised.evaluation import Reported
 from mtrl_fair.supervised.trainer import COLUMNS, LATEST, RESUMABLE, Trainer
 from mtrl_fair.supervised.training import train
 
@@ -122,8 +123,12 @@ def test_loading_processes_change_nothing(tmp_path):
 
 
 def test_another_seed_gives_other_numbers(tmp_path):
+    starts = []
     for seed in (0, 1):
-        make_trainer(tmp_path / str(seed), config(seed=seed)).run()
+        trainer = make_trainer(tmp_path / str(seed), config(seed=seed))
+        starts.append(trainer.model.heads[0].weight.tolist())
+        trainer.run()
+    assert starts[0] != starts[1]
     assert lines(tmp_path / "0")[0] != lines(tmp_path / "1")[0]
 
 
@@ -235,6 +240,14 @@ def test_best_reports_the_test_metrics_of_the_best_validation_epoch(tmp_path):
     assert 1 < len(improved) < 8
     state = RunDirectory.open(tmp_path / "run").load_checkpoint("best", ("model",))
     assert state["step"] == 5 * best
+
+
+def test_the_first_of_equally_good_epochs_is_reported():
+    reported = Reported(SmallBenchmark.recipe)
+    for epoch, score in enumerate((0.5, 0.7, 0.7, 0.6)):
+        if reported.wants(score):
+            reported.take(epoch, score, {"a": float(epoch)})
+    assert reported.result() == {"epoch": 1, "values": {"a": 1.0}}
 
 
 def test_last_reports_the_mean_of_the_last_epochs(tmp_path):
