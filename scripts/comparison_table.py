@@ -43,6 +43,7 @@ def write_csv(path: Path, comparison: Comparison) -> None:
     for name in names:
         header += [name, f"{name} standard error"]
     header += ["mean rank", "delta m percent", "delta m percent standard error"]
+    header += ["delta m percent of each seed"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
@@ -52,7 +53,8 @@ def write_csv(path: Path, comparison: Comparison) -> None:
                 numbers += [row.means[name], row.errors[name]]
             numbers += [row.rank, row.delta, row.delta_error]
             shown = ["" if math.isnan(number) else number for number in numbers]
-            writer.writerow([row.method, row.seeds, *shown])
+            seeds = " ".join(map(str, row.delta_seeds))
+            writer.writerow([row.method, row.seeds, *shown, seeds])
 
 
 def all_rows(comparison: Comparison) -> list[Row]:

@@ -43,7 +43,10 @@ def test_many_metrics_of_one_kind_become_their_mean(tmp_path):
     with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert float(rows[1]["Young/F1"]) == pytest.approx(0.9)
-    assert len(rows[0]) == 2 + 2 * 40 + 3
+    assert [float(x) for x in rows[1]["delta m percent of each seed"].split()] == pytest.approx(
+        [20, 0]
+    )
+    assert len(rows[0]) == 2 + 2 * 40 + 4
 
 
 def test_numbers_are_not_cut_off_where_the_terminal_is_narrow():
