@@ -193,6 +193,7 @@ def test_rewinding_drops_what_a_killed_run_left_after_its_checkpoint(run):
         "5,a,0.5,2,1.0,500.0",
         "10,a,0.5,2,1.0,500.0",
     ]
+    time.sleep(1.1)  # TensorBoard reads files in the order of names that begin with the second
     logger = MetricLogger(run.path, resume_step=10)
     logger.log(15, {"x": -15.0})
     logger.close()
