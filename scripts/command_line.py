@@ -99,11 +99,14 @@ def resolve_device(name: str) -> torch.device:
 
 
 def stop_on_signal() -> Callable[[], bool]:
-    """Makes the first Ctrl-C (or SIGTERM) a request to stop, and the second one an interrupt."""
+    """Makes Ctrl-C and SIGTERM a request to stop, and a Ctrl-C after that an interrupt.
+
+    A repeated SIGTERM stays a request: some programs, such as `timeout`, send two.
+    """
     received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if received:
+        if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         received.append(number)
 

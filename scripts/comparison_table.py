@@ -11,21 +11,23 @@ from rich.table import Table
 from mtrl_fair.supervised.comparison import Comparison, Row
 from scripts.benchmarks.measure import markdown_table
 
+MOST_WITH_ERRORS = 5
 MOST_METRICS = 11
 """With more, tables and figures have their mean; the CSV has all."""
 
 
 def console_table(comparison: Comparison, title: str) -> Table:
-    """Means per metric, MR, and Δm% with its standard error."""
+    """Means per metric, MR, and Δm% with its standard error; few metrics have theirs, too."""
     table = Table(title=f"{title}: {caption(comparison)}", title_justify="left")
     table.add_column("method", no_wrap=True)
     for heading in headings(comparison):
         table.add_column(heading, justify="right", overflow="fold")
+    errors = len(headings(comparison)) <= MOST_WITH_ERRORS
     if comparison.single_task is not None:
-        table.add_row(*cells(comparison, comparison.single_task, errors=False))
+        table.add_row(*cells(comparison, comparison.single_task, errors))
         table.add_section()
     for row in comparison.rows:
-        table.add_row(*cells(comparison, row, errors=False))
+        table.add_row(*cells(comparison, row, errors))
     return table
 
 

@@ -64,30 +64,30 @@ def main(words: list[str]) -> None:
     console.print(f"folder: {lock.path}")
     console.print(f"curves: {python()} -m tensorboard.main --logdir {folder}")
     single = sum(job.config.task is not None for job in todo)
-    console.print(
-        f"{len(todo)} trainings, {single} of them on a single task, {plan['jobs']} at a time"
-    )
+    console.print(f"trainings: {len(todo)} ({single} on a single task), {plan['jobs']} at a time")
     should_stop = stop_on_signal()
-    with make_display(console, todo) as display:
-        outcomes = run_jobs(todo, plan["jobs"], display, should_stop)
-    errors = {name: ended.error for name, ended in outcomes.items() if ended.error is not None}
-    for name, error in errors.items():
-        print(f"error: {name}: {error}", file=sys.stderr)
+    try:
+        with make_display(console, todo) as display:
+            outcomes = run_jobs(todo, plan["jobs"], display, should_stop)
+    except KeyboardInterrupt:
+        fail(f"interrupted. Continue from the last epochs with --resume {folder}", code=130)
+    failed = any(ended.error is not None for ended in outcomes.values())
     show_comparison(console, folder, plan, jobs)
     unfinished = [job for job in jobs if not (job.path / RESULTS).is_file()]
     if unfinished:
+        when = "Where the cause can be mended, continue" if failed else "Continue"
         print(
-            f"{len(unfinished)} of {len(jobs)} trainings are not finished. Continue with:"
+            f"{len(unfinished)} of {len(jobs)} trainings are not finished. {when} with:"
             f" {python('supervised.py')} --resume {folder}"
         )
-        sys.exit(1 if errors else 130)
+        sys.exit(1 if failed else 130)
 
 
 def show_comparison(console: Console, folder: Path, plan: dict[str, Any], jobs: list[Job]) -> None:
     """Prints and writes the table of what is finished."""
     from scripts.comparison_figure import draw_comparison  # matplotlib, which workers start without
 
-    comparison = read_comparison(plan, jobs)
+    comparison = or_fail(lambda: read_comparison(plan, jobs))
     title = plan["benchmark"]
     for note in comparison.notes:
         console.print(f"note: {note}")
@@ -131,8 +131,27 @@ def open_folder(folder: Path, plan: dict[str, Any], resumed: bool) -> RunDirecto
     return directory
 
 
+def read_values(path: Path) -> dict[str, float]:
+    """The metrics in a run's `results.json`.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    try:
+        values: dict[str, float] = json.loads(path.read_text())["values"]
+        return {name: float(value) for name, value in values.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{path} cannot be read ({error}): remove it, and --resume writes it again"
+        ) from error
+
+
 def read_comparison(plan: dict[str, Any], jobs: list[Job]) -> Comparison:
-    """The table of all trainings that are finished."""
+    """The table of all trainings that are finished.
+
+    Raises:
+        RunError, ValueError: a result that cannot be read, or lacks a metric.
+    """
     found = benchmark_class(plan["benchmark"])
     directions = metric_directions(found.tasks)
     results: dict[str, dict[int, dict[str, float]]] = {}
@@ -140,18 +159,20 @@ def read_comparison(plan: dict[str, Any], jobs: list[Job]) -> Comparison:
         path = job.path / RESULTS
         if path.is_file():
             seeds = results.setdefault(run["method"], {})
-            seeds.setdefault(job.config.seed, {}).update(json.loads(path.read_text())["values"])
+            seeds.setdefault(job.config.seed, {}).update(read_values(path))
     single = [
         values
         for values in results.pop(SINGLE_TASK, {}).values()
         if values.keys() == directions.keys()
     ]
+    name = SINGLE_TASK
     if plan["single_task"] == "published" and found.published_baseline is not None:
-        single = [dict(found.published_baseline)]
+        single, name = [dict(found.published_baseline)], f"{SINGLE_TASK} (published)"
     return compare(
         {method: list(seeds.values()) for method, seeds in results.items()},
         directions,
         single,
+        name,
         metric_labels(found.tasks),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -102,7 +103,12 @@ def make_plan(name: str, arguments: Arguments) -> dict[str, Any]:
         if number is not None and number < 1:
             raise ValueError(f"{label} is {number}, expected at least 1")
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
-    single_task = choose_baseline(found, arguments.single_task)
+    single_task = choose_baseline(found, arguments.single_task, arguments.pooling)
+    if arguments.threads is not None and arguments.threads > (os.cpu_count() or 1):
+        raise ValueError(
+            f"--threads is {arguments.threads}, expected at most this machine's {os.cpu_count()}"
+            " cores"
+        )
     number = len(seeds) * (len(methods) + (len(found.tasks) if single_task == "train" else 0))
     device = str(resolve_device(arguments.device or "auto"))
     jobs = min(number, arguments.jobs or (usable_cores() if device == "cpu" else 1))
@@ -170,6 +176,10 @@ def make_methods(arguments: Arguments) -> list[Method]:
         raise ValueError(f"--combiner {arguments.combiner} trains one method: add it to --compare")
     if arguments.alphas and arguments.combiner != "fairgrad":
         raise ValueError("--alphas belongs to fairgrad: leave it or --combiner out")
+    if "fairgrad" in names and arguments.alpha in arguments.alphas:
+        raise ValueError(
+            f"--alphas {arguments.alpha:g} is what fairgrad trains already: leave one out"
+        )
     if arguments.alphas and not arguments.compare and arguments.alpha_fair is not None:
         raise ValueError(
             f"--alpha-fair {arguments.alpha_fair} does not apply to --alphas: leave one out"
@@ -183,9 +193,9 @@ def make_methods(arguments: Arguments) -> list[Method]:
             raise ValueError(f"{flag} {value} belongs to fairgrad, which is not trained")
     for name in names:
         if "," in name:
+            words = " ".join(" ".join(names).replace(",", " ").split())
             raise ValueError(
-                f"{name!r} is no combiner: separate names by blanks, --compare"
-                f" {name.replace(',', ' ')}"
+                f"{name!r} is no combiner: separate names by blanks, --compare {words}"
             )
         check_name("combiner", name, COMBINERS)
     methods = []
@@ -214,7 +224,7 @@ def scale_of(combiner: str, arguments: Arguments) -> Scale:
     return arguments.scale or ("tasks" if combiner == "fairgrad" else "none")
 
 
-def choose_baseline(found: type[Benchmark], wanted: str | None) -> str:
+def choose_baseline(found: type[Benchmark], wanted: str | None, pooling: str = "batch") -> str:
     """Where the baseline comes from.
 
     Raises:
@@ -231,7 +241,13 @@ def choose_baseline(found: type[Benchmark], wanted: str | None) -> str:
         raise ValueError(
             f"--single-task published: there are no published numbers for {found.name}; train them"
         )
-    return wanted or ("train" if found.published_baseline is None else "published")
+    comparable = found.published_baseline is not None and pooling == "batch"
+    if wanted == "published" and not comparable:
+        raise ValueError(
+            f"--single-task published does not fit --pooling {pooling}: published numbers are means"
+            " of batches"
+        )
+    return wanted or ("published" if comparable else "train")
 
 
 def read_plan(arguments: Arguments) -> dict[str, Any]:
@@ -267,13 +283,27 @@ def read_plan(arguments: Arguments) -> dict[str, Any]:
         plan: dict[str, Any] = json.loads(path.read_text())
         for run in plan["runs"]:
             run["config"] |= changes
-            Path(run["folder"]), str(run["method"])
-        benchmark_class(plan["benchmark"])
-        plan["jobs"] = int(arguments.jobs or plan["jobs"])
-        str(plan["single_task"])
+        plan["jobs"] = arguments.jobs or plan["jobs"]
+        check_plan(plan)
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} cannot be read ({error}): restore the file") from error
     return plan
+
+
+def check_plan(plan: dict[str, Any]) -> None:
+    """Raises ValueError or KeyError unless a plan that was read is one that `make_plan` made."""
+    benchmark_class(plan["benchmark"])
+    check_name("single_task", plan["single_task"], ("train", "published", "none"))
+    if not (isinstance(plan["jobs"], int) and plan["jobs"] >= 1):
+        raise ValueError(f"jobs is {plan['jobs']}, expected at least 1")
+    folders = [run["folder"] for run in plan["runs"]]
+    if not folders or len(set(folders)) < len(folders):
+        raise ValueError("each run needs a folder of its own")
+    for run in plan["runs"]:
+        if Path(run["folder"]).name != run["folder"] or not isinstance(run["method"], str):
+            raise ValueError(f"{run['folder']!r} is no name of a run")
+        if run["config"]["benchmark"] != plan["benchmark"]:
+            raise ValueError(f"{run['folder']} is a run of {run['config']['benchmark']}")
 
 
 def make_jobs(plan: dict[str, Any], folder: Path) -> list[Job]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from mtrl_fair.supervised.trainer import Progress as TrainingProgress
 from scripts.training_jobs import Ended, Job
@@ -45,7 +47,7 @@ class PlainDisplay:
         how = "finished" if ended.finished else "failed" if ended.error else "stopped"
         self.console.print(f"{job.name}  {how}  ({self.ended_jobs} of {self.number})")
         if ended.error is not None:
-            self.console.print(ended.error, markup=False)
+            print(f"error: {job.name}: {ended.error}", file=sys.stderr)
 
 
 class LiveDisplay:
@@ -53,12 +55,14 @@ class LiveDisplay:
 
     def __init__(self, console: Console, jobs: Sequence[Job]):
         self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=16, table_column=Column(min_width=8)),
+            TextColumn("{task.percentage:>3.0f}%", table_column=Column(min_width=4)),
+            TimeRemainingColumn(table_column=Column(min_width=7)),
+            # Where the terminal is narrow, the metrics give way.
+            TextColumn("{task.fields[state]}", table_column=Column(no_wrap=True, ratio=1)),
             console=console,
+            expand=True,
         )
         self.shares = {job.name: 0.0 for job in jobs}
         self.all = self.bars.add_task("all trainings", total=max(1, len(jobs)), state="")
@@ -85,7 +89,7 @@ class LiveDisplay:
     def ended(self, job: Job, ended: Ended) -> None:
         self.bars.remove_task(self.own.pop(job.name))
         if ended.error is not None:
-            self.bars.console.print(f"{job.name} failed: {ended.error}", markup=False)
+            self.bars.console.print(f"error: {job.name}: {ended.error}", markup=False)
         self._advance(job, 1.0 if ended.finished else self.shares[job.name])
 
     def _advance(self, job: Job, share: float) -> None:

@@ -9,6 +9,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -25,6 +26,7 @@ from mtrl_fair.supervised.trainer import Progress
 from mtrl_fair.supervised.training import train
 
 SECONDS_BETWEEN_REPORTS = 0.2
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Job(NamedTuple):
@@ -105,7 +107,13 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_work, args=(other,))
-        self.process.start()
+        # A terminal's Ctrl-C reaches every process, this one perhaps before it can ignore it.
+        resource_tracker.ensure_running()  # would unblock them when it starts
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         other.close()
         self.job: Job | None = None
         self.sound = True
@@ -137,9 +145,9 @@ class _Worker:
 
 
 def _work(connection: Connection) -> None:
-    # The parent decides: a terminal's Ctrl-C reaches every process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in STOP_SIGNALS:  # the parent decides
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     try:
         while isinstance(job := connection.recv(), Job):
             connection.send(_train(job, connection))

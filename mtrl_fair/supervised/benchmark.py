@@ -79,7 +79,7 @@ class Benchmark(ABC):
 
     Raises:
         DataError: a file is missing or wrong (here, or when a sample is loaded).
-        ValueError: a pooling that it has not.
+        ValueError: a pooling that it has not, names of tasks that do not tell them apart.
     """
 
     name: ClassVar[str]
@@ -98,6 +98,12 @@ class Benchmark(ABC):
 
     def __init__(self, folder: Path | None = None, pooling: str = "batch"):
         check_name(f"pooling of {self.name}", pooling, self.poolings)
+        names = [task.name for task in self.tasks]
+        if len(set(names)) < len(names) or any("/" in name for name in names):
+            raise ValueError(
+                f"the tasks of {self.name} are {', '.join(names)}: each needs a name of its own,"
+                " without a slash"
+            )
         self.folder = folder
         self.pooling = pooling
 

@@ -57,6 +57,7 @@ def compare(
     results: Mapping[str, Sequence[Values]],
     higher_is_better: Mapping[str, bool],
     baseline: Sequence[Values] = (),
+    baseline_name: str = "single-task",
     labels: Mapping[str, str] | None = None,
 ) -> Comparison:
     """The table of some methods' results.
@@ -65,6 +66,7 @@ def compare(
         results: by method, the metrics of each seed.
         higher_is_better: by metric; its order is the table's.
         baseline: metrics of single-task training, of each seed (one, if published); may be empty.
+        baseline_name: the name of the baseline's row.
         labels: metrics for people, by metric; None: their names.
 
     A method with a metric that is not finite is left out, and Δm% where the baseline is not
@@ -94,7 +96,7 @@ def compare(
     )
     single = None
     if base is not None:
-        single = _row("single-task", base, names, directions, base, math.nan)
+        single = _row(baseline_name, base, names, directions, None, math.nan)
     labels = labels or {name: name for name in names}
     return Comparison(dict(higher_is_better), dict(labels), single, rows, tuple(notes))
 

@@ -32,8 +32,8 @@ def benchmark_class(name: str) -> type[Benchmark]:
         module = importlib.import_module(f"mtrl_fair.supervised.benchmarks.{name}")
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"the benchmark {name} needs {error.name}: install the extra, pip install"
-            " '.[supervised]'"
+            f"the benchmark {name} needs {error.name}: install it; the extra, pip install"
+            " '.[supervised]', has what ours need"
         ) from error
     found: type[Benchmark] = getattr(module, BENCHMARKS[name])
     return found

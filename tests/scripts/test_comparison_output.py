@@ -22,7 +22,9 @@ def comparison_of(name):
         method: [dict.fromkeys(directions, base + seed / 10) for seed in (0, 2)]
         for method, base in (("one", 0.8), ("two", 1.2))
     }
-    return compare(values, directions, [dict.fromkeys(directions, 1.0)], metric_labels(tasks))
+    return compare(
+        values, directions, [dict.fromkeys(directions, 1.0)], labels=metric_labels(tasks)
+    )
 
 
 def test_units_and_directions_are_in_the_headings():

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,13 +185,52 @@ def test_interrupted_comparisons_go_on_where_they_were(uninterrupted, tmp_path, 
         assert evaluations[0].read_text() == evaluations[1].read_text()
 
 
+@pytest.mark.parametrize("seconds", [1.5, 2.5, 3.5])
+def test_a_ctrl_c_while_processes_start_is_no_error(tmp_path, seconds):
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        command("toy", "--compare", "ls", "rlw", "--jobs", "2", "--run-dir", folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 120
+    while not (folder / "comparison.json").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    time.sleep(seconds - 1)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGTERM)  # as `timeout` does, on top of it
+    output, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (130, "")
+    assert f"--resume {folder}" in output
+
+
+def test_a_result_that_was_damaged_is_named(finished, tmp_path):
+    folder = Path(shutil.copytree(finished[0], tmp_path / "copy"))
+    (folder / "ls-seed0" / "results.json").write_text("{")
+    done = run("--resume", folder)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {folder}/ls-seed0/results.json cannot be read")
+    (folder / "ls-seed0" / "results.json").unlink()
+    done = run("--resume", folder)
+    assert done.returncode == 0, done.stderr
+    assert results(folder) == results(finished[0])
+
+
 def test_a_method_that_fails_leaves_the_others_alone(tmp_path):
     folder = tmp_path / "run"
     # Seed 1 starts where both losses are 0.
     words = ["--seed", "1", "--epochs", "1", "--compare", "ls", "--alpha-fair", "0.5"]
     done = run("toy", *words, "--run-dir", folder)
     assert done.returncode == 1
-    assert "error: fair-ls-seed1: alpha_fair_loss needs positive losses" in done.stderr
+    assert (
+        "error: fair-ls-seed1: the α-fair transformation needs positive losses, but first"
+        in done.stderr
+    )
     assert "Traceback" not in done.stderr
     assert set(results(folder)) == {"ls-seed1"}
     assert "1 of 2 trainings are not finished" in done.stdout
@@ -234,7 +274,8 @@ def test_a_process_that_dies_leaves_the_others_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(training_jobs, "_Worker", Recorded)
     outcomes = run_jobs(jobs, 1, Killer(), lambda: False)
-    assert outcomes["ls-seed0"] == Ended(False, "its process died (exit code -9)")
+    assert outcomes["ls-seed0"].error.startswith("its process died (exit code -9")
+    assert not outcomes["ls-seed0"].finished
     assert outcomes["rlw-seed0"] == outcomes["mgda-seed0"] == Ended(True)
 
 
@@ -268,6 +309,18 @@ def toy_plan():
         (["digits", "--pooling", "pixels"], "unknown pooling of digits"),
         (["digits", "--single-task", "published"], "no published numbers for digits"),
         (["toy", "--single-task", "train"], "toy has no Δm%"),
+        (["digits", "--threads", "100000"], "--threads is 100000, expected at most this machine's"),
+        (
+            ["digits", "--compare", "ls", "fairgrad", "--alphas", "2"],
+            "what fairgrad trains already",
+        ),
+        (["digits", "--alphas", "1", "--alpha-fair", "0.5"], "does not apply to --alphas"),
+        (["digits", "--combiner", "ls", "--alpha", "5"], "--alpha 5.0 belongs to fairgrad"),
+        (["digits", "--combiner", "ls", "--solver", "sgd"], "--solver sgd belongs to fairgrad"),
+        (
+            ["nyuv2", "--pooling", "pixels", "--single-task", "published"],
+            "does not fit --pooling pixels",
+        ),
         (["digits", "--device", "cuda:9"], "the device 'cuda:9' is not there"),
         (["nyuv2"], "nyuv2: no folder is given. --data FOLDER"),
         (["celeba", "--data", "nowhere"], "nowhere"),
@@ -289,5 +342,16 @@ def test_existing_and_broken_folders_are_refused(capsys, finished, tmp_path):
     assert f"--resume {folder}" in refused(capsys, "digits", "--run-dir", folder)
     (tmp_path / "comparison.json").write_text("{")
     assert "comparison.json cannot be read" in refused(capsys, "--resume", tmp_path)
+    plan = json.loads((folder / "comparison.json").read_text())
+    for change in (
+        {"jobs": 0},
+        {"single_task": "pub"},
+        {"benchmark": "toy"},
+        {"runs": []},
+        {"runs": [plan["runs"][0], plan["runs"][0]]},
+        {"runs": [plan["runs"][0] | {"folder": "../x"}]},
+    ):
+        (tmp_path / "comparison.json").write_text(json.dumps(plan | change))
+        assert "comparison.json cannot be read" in refused(capsys, "--resume", tmp_path)
     (tmp_path / "file").write_text("")
     assert "cannot be made" in refused(capsys, "toy", "--run-dir", tmp_path / "file" / "x")

@@ -9,6 +9,7 @@ import pytest
 from mtrl_fair import COMBINERS
 from mtrl_fair.runs import RunDirectory, RunError
 from mtrl_fair.supervised.benchmark import Recipe, metric_directions
+from mtrl_fair.supervised.benchmarks.toy import ToyBenchmark
 from mtrl_fair.supervised.config import SupervisedConfig, from_dict, to_dict
 from mtrl_fair.supervised.data import DataError
 from mtrl_fair.supervised.registry import BENCHMARKS, benchmark_class, make_benchmark
@@ -137,3 +138,11 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     with pytest.raises(RunError, match="there is no run at"):
         train(replace(CONFIG, epochs=1), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_tasks_of_one_name_are_refused():
+    class Twice(ToyBenchmark):
+        tasks = (ToyBenchmark.tasks[0], ToyBenchmark.tasks[0])
+
+    with pytest.raises(ValueError, match="tasks of toy are first, first: each needs a name"):
+        Twice()
