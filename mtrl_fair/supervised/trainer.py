@@ -265,7 +265,8 @@ class Trainer:
         try:
             return alpha_fair_loss(losses, self.config.alpha_fair, present)
         except ValueError as error:
-            found = zip(self.names, losses.tolist(), strict=True)
+            counted = losses if present is None else losses.where(present, 1)
+            found = zip(self.names, counted.tolist(), strict=True)
             wrong = ", ".join(f"{name} has {loss:.4g}" for name, loss in found if not loss > 0)
             raise LossBoundError(
                 f"the α-fair transformation needs positive losses, but {wrong}: train without"

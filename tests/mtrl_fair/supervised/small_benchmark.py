@@ -107,3 +107,7 @@ class Plain(SmallBenchmark):
 
     def present(self, task, targets):
         return None
+
+
+class Plateau(SmallBenchmark):
+    plateau = True

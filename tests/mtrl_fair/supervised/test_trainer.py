@@ -1,4 +1,4 @@
-"""The trainer on a small benchmark: it does what a loop by hand does, and resumes exactly."""
+"""The trainer on a small benchmark: it does what a loop by hand does."""
 
 import csv
 import json
@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_benchmark import LastEpochs, Plain, SmallBenchmark, config
+from small_benchmark import LastEpochs, Plain, Plateau, SmallBenchmark, config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.utils import _pytree as pytree
+from trainer_runs import lines, make_trainer, stop_after
 
 from mtrl_fair import (
     COMBINERS,
@@ -21,105 +21,9 @@ from mtrl_fair import (
 )
 from mtrl_fair.runs import RunDirectory
 from mtrl_fair.supervised.config import SupervisedConfig, to_dict
-from mtrl_fair.supervised.data import BatchOrder, to_device
 from mtrl_fair.supervised.evaluation import Reported
-from mtrl_fair.supervised.trainer import COLUMNS, LATEST, RESUMABLE, Trainer
+from mtrl_fair.supervised.trainer import COLUMNS, LATEST, Trainer
 from mtrl_fair.supervised.training import train
-
-CPU = torch.device("cpu")
-
-
-def make_trainer(path, settings=None, benchmark=SmallBenchmark, report=lambda progress: None):
-    settings = settings or config()
-    if path.exists():
-        run = RunDirectory.open(path, COLUMNS)
-        state = run.load_checkpoint(LATEST, RESUMABLE)
-        run.rewind(state["step"])
-    else:
-        run, state = RunDirectory.create(path, to_dict(settings), COLUMNS), None
-    trainer = Trainer(settings, benchmark(), run, CPU, report)
-    if state is not None:
-        trainer.load_state_dict(state)
-    return trainer
-
-
-def lines(path) -> list[dict]:
-    found = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    for line in found:
-        line.pop("charts/steps_per_second", None)
-    return found
-
-
-def assert_same(path, other):
-    assert lines(path) == lines(other)
-    for name in ("evaluations.csv", "results.json"):
-        assert (path / name).read_text() == (other / name).read_text()
-    states = [RunDirectory.open(p).load_checkpoint(LATEST) for p in (path, other)]
-    leaves = [pytree.tree_leaves(state) for state in states]
-    assert len(leaves[0]) == len(leaves[1]) > 30
-    for ours, theirs in zip(*leaves, strict=True):
-        if isinstance(ours, torch.Tensor):
-            torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
-        else:
-            assert ours == theirs
-
-
-def stop_after(calls: int):
-    counter = iter(range(10**6))
-    return lambda: next(counter) >= calls
-
-
-class Plateau(SmallBenchmark):
-    plateau = True
-
-
-@pytest.mark.parametrize(
-    ("name", "benchmark", "workers"),
-    [
-        *(
-            (name, SmallBenchmark, 0)
-            for name in ("ls", "uw", "dwa", "famo", "moco", "pcgrad", "rlw")
-        ),
-        ("fairgrad", Plateau, 0),
-        ("fairgrad", LastEpochs, 0),
-        ("graddrop", SmallBenchmark, 2),
-    ],
-)
-def test_a_resumed_training_gives_the_same_numbers(tmp_path, name, benchmark, workers):
-    settings = config(
-        combiner=name, loader_workers=workers, alpha_fair=0.5 if name == "pcgrad" else None
-    )
-    assert make_trainer(tmp_path / "whole", settings, benchmark).run()
-    path, stops = tmp_path / "parts", 0
-    # Parts of 1, 2, 3, … checks: stops fall into training, validation and test batches.
-    while not make_trainer(path, settings, benchmark).run(stop_after(stops)):
-        stops += 1
-    assert stops > 5
-    assert_same(tmp_path / "whole", path)
-
-
-def test_a_killed_training_goes_on_from_its_last_epoch(tmp_path):
-    class KilledError(Exception):
-        pass
-
-    def kill(progress):
-        if progress.share > 0.6:
-            raise KilledError
-
-    assert make_trainer(tmp_path / "whole").run()
-    with pytest.raises(KilledError):
-        make_trainer(tmp_path / "killed", report=kill).run()
-    step = RunDirectory.open(tmp_path / "killed").load_checkpoint(LATEST)["step"]
-    assert step == 5
-    assert make_trainer(tmp_path / "killed").run()
-    assert_same(tmp_path / "whole", tmp_path / "killed")
-
-
-def test_loading_processes_change_nothing(tmp_path):
-    assert make_trainer(tmp_path / "one").run()
-    trainer = make_trainer(tmp_path / "two", config(loader_workers=2))
-    assert trainer.run()
-    assert lines(tmp_path / "one") == lines(tmp_path / "two")
 
 
 def test_another_seed_gives_other_numbers(tmp_path):
@@ -378,28 +282,6 @@ def test_what_needs_a_validation_split_is_refused_without_one(tmp_path, need):
         make_trainer(tmp_path / "run", benchmark=Unvalidated)
 
 
-def test_an_epoch_that_was_killed_after_its_evaluation_is_not_counted_twice(tmp_path):
-    class KilledError(Exception):
-        pass
-
-    settings = replace(SupervisedConfig("digits"), batch_size=2500, epochs=2, combiner="ls")
-    assert train(settings, tmp_path / "whole")
-    # Stopped within the first evaluation: all of the epoch's batches are done.
-    assert not train(settings, tmp_path / "run", should_stop=stop_after(4))
-    with pytest.MonkeyPatch.context() as patch:
-
-        def kill(*arguments):
-            raise KilledError
-
-        patch.setattr(Trainer, "_step_schedule", kill)
-        with pytest.raises(KilledError):
-            train(settings, tmp_path / "run")
-    assert train(settings, tmp_path / "run")
-    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
-    files = [p / "evaluations.csv" for p in (tmp_path / "run", tmp_path / "whole")]
-    assert files[0].read_text() == files[1].read_text()
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["ls", "fairgrad", "famo"])
 def test_it_trains_and_resumes_on_a_gpu(tmp_path, name):
@@ -433,27 +315,3 @@ def test_progress_is_reported_up_to_the_end(tmp_path):
     assert shares == sorted(shares)
     assert shares[-1] == 1
     assert [progress.epoch for progress in reports if progress.values is not None] == [1, 2, 3]
-
-
-def test_every_sample_comes_once_an_epoch_in_an_order_of_its_own():
-    order = BatchOrder(23, 5, seed=3)
-    epochs = []
-    for epoch in (0, 1):
-        order.start(epoch)
-        batches = list(order)
-        assert [len(batch.indices) for batch in batches] == [5, 5, 5, 5, 3]
-        assert len(order) == 5
-        assert {batch.epoch for batch in batches} == {epoch}
-        epochs.append([index for batch in batches for index in batch.indices])
-        assert sorted(epochs[-1]) == list(range(23))
-        order.start(epoch, first=3)
-        assert list(order) == batches[3:]
-    assert epochs[0] != epochs[1]
-    assert [b.indices for b in BatchOrder(4, 3, None)] == [(0, 1, 2), (3,)]
-
-
-def test_to_device_takes_nests():
-    batch = ({"a": torch.ones(2)}, [torch.zeros(1)])
-    moved = to_device(batch, torch.device("meta"))
-    assert moved[0]["a"].is_meta
-    assert moved[1][0].is_meta

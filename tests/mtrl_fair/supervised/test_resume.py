@@ -1,0 +1,83 @@
+"""A training that was stopped or killed gives the numbers of one that was not."""
+
+from dataclasses import replace
+
+import pytest
+from small_benchmark import LastEpochs, Plateau, SmallBenchmark, config
+from trainer_runs import assert_same, lines, make_trainer, stop_after
+
+from mtrl_fair.runs import RunDirectory
+from mtrl_fair.supervised.config import SupervisedConfig
+from mtrl_fair.supervised.trainer import LATEST, Trainer
+from mtrl_fair.supervised.training import train
+
+
+@pytest.mark.parametrize(
+    ("name", "benchmark", "workers"),
+    [
+        *(
+            (name, SmallBenchmark, 0)
+            for name in ("ls", "uw", "dwa", "famo", "moco", "pcgrad", "rlw")
+        ),
+        ("fairgrad", Plateau, 0),
+        ("fairgrad", LastEpochs, 0),
+        ("graddrop", SmallBenchmark, 2),
+    ],
+)
+def test_a_resumed_training_gives_the_same_numbers(tmp_path, name, benchmark, workers):
+    settings = config(
+        combiner=name, loader_workers=workers, alpha_fair=0.5 if name == "pcgrad" else None
+    )
+    assert make_trainer(tmp_path / "whole", settings, benchmark).run()
+    path, stops = tmp_path / "parts", 0
+    # Parts of 1, 2, 3, … checks: stops fall into training, validation and test batches.
+    while not make_trainer(path, settings, benchmark).run(stop_after(stops)):
+        stops += 1
+    assert stops > 5
+    assert_same(tmp_path / "whole", path)
+
+
+def test_a_killed_training_goes_on_from_its_last_epoch(tmp_path):
+    class KilledError(Exception):
+        pass
+
+    def kill(progress):
+        if progress.share > 0.6:
+            raise KilledError
+
+    assert make_trainer(tmp_path / "whole").run()
+    with pytest.raises(KilledError):
+        make_trainer(tmp_path / "killed", report=kill).run()
+    step = RunDirectory.open(tmp_path / "killed").load_checkpoint(LATEST)["step"]
+    assert step == 5
+    assert make_trainer(tmp_path / "killed").run()
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_loading_processes_change_nothing(tmp_path):
+    assert make_trainer(tmp_path / "one").run()
+    trainer = make_trainer(tmp_path / "two", config(loader_workers=2))
+    assert trainer.run()
+    assert lines(tmp_path / "one") == lines(tmp_path / "two")
+
+
+def test_an_epoch_that_was_killed_after_its_evaluation_is_not_counted_twice(tmp_path):
+    class KilledError(Exception):
+        pass
+
+    settings = replace(SupervisedConfig("digits"), batch_size=2500, epochs=2, combiner="ls")
+    assert train(settings, tmp_path / "whole")
+    # Stopped within the first evaluation: all of the epoch's batches are done.
+    assert not train(settings, tmp_path / "run", should_stop=stop_after(4))
+    with pytest.MonkeyPatch.context() as patch:
+
+        def kill(*arguments):
+            raise KilledError
+
+        patch.setattr(Trainer, "_step_schedule", kill)
+        with pytest.raises(KilledError):
+            train(settings, tmp_path / "run")
+    assert train(settings, tmp_path / "run")
+    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
+    files = [p / "evaluations.csv" for p in (tmp_path / "run", tmp_path / "whole")]
+    assert files[0].read_text() == files[1].read_text()
