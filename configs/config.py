@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -78,6 +79,8 @@ class TrainConfig:
     """Evaluation episodes per task, one per goal."""
     learning_starts: int = 4_000
     """Vector steps with random actions before the first update."""
+    updates_per_step: float = 1.0
+    """Updates per vector step once learning has begun; 0.25: one update every fourth step."""
     log_every: int = 500
     """Vector steps between two lines of training metrics."""
     tasks: tuple[str, ...] = ("mt10",)
@@ -125,6 +128,10 @@ class TrainConfig:
             raise ValueError(
                 f"--learning-starts is {self.learning_starts}, expected at least 1: updates need"
                 " transitions"
+            )
+        if not (math.isfinite(self.updates_per_step) and self.updates_per_step > 0):
+            raise ValueError(
+                f"--updates-per-step is {self.updates_per_step}, expected a positive number"
             )
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"--threads is {self.threads}, expected at least 1 or None")

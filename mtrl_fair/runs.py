@@ -19,7 +19,15 @@ import torch
 
 from mtrl_fair.checkpoints import load_checkpoint, save_checkpoint
 
-EVALUATION_COLUMNS = ("step", "task", "success", "episodes", "return", "episode_length")
+EVALUATION_COLUMNS = (
+    "step",
+    "seconds",
+    "task",
+    "success",
+    "episodes",
+    "return",
+    "episode_length",
+)
 
 PACKAGES = (
     "mtrl-fair",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -69,6 +70,8 @@ class TrainingLoop:
         self.step = 0
         self.evaluated_step = 0
         self.best_success = -1.0
+        self.seconds = 0.0
+        self.latest_metrics: dict[str, torch.Tensor] = {}
         self.generator = np.random.default_rng(config.seed)
         num_tasks = envs.num_envs
         self.episode_return = np.zeros(num_tasks)
@@ -87,6 +90,7 @@ class TrainingLoop:
                 update may be half done but has taken no step that is not finite. With CUDA, losses
                 and gradients are looked at when metrics are logged.
         """
+        self.started = time.monotonic() - self.seconds
         resume_step = self.step if self.step else None
         self.logger = MetricLogger(self.run_directory.path, resume_step)
         try:
@@ -99,10 +103,10 @@ class TrainingLoop:
                     break
                 if self.step >= self.config.total_steps or should_stop():
                     break
-                metrics = self._advance()
+                self._advance()
                 self.reporter.advance(self.step)
                 if self.step % self.config.log_every == 0:
-                    self._log(metrics)
+                    self._log()
             self.save()
             return self.step >= self.config.total_steps
         except NonFiniteError:
@@ -119,6 +123,7 @@ class TrainingLoop:
         """
         self.agent.check()
         self.logger.flush()
+        self.seconds = time.monotonic() - self.started
         self.run_directory.save_checkpoint(LATEST, self.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
@@ -131,6 +136,7 @@ class TrainingLoop:
             "loop": {
                 "evaluated_step": self.evaluated_step,
                 "best_success": self.best_success,
+                "seconds": self.seconds,
                 "generator": self.generator.bit_generator.state,
                 **{name: getattr(self, name).copy() for name in self._ARRAYS},
             },
@@ -145,6 +151,7 @@ class TrainingLoop:
         loop = state["loop"]
         self.evaluated_step = loop["evaluated_step"]
         self.best_success = loop["best_success"]
+        self.seconds = loop["seconds"]
         self.generator.bit_generator.state = loop["generator"]
         for name in self._ARRAYS:
             getattr(self, name)[:] = np.asarray(loop[name])
@@ -157,8 +164,8 @@ class TrainingLoop:
         "ended_success",
     )
 
-    def _advance(self) -> dict[str, torch.Tensor]:
-        """One vector step and, once there is enough data, one update: after it, or during it."""
+    def _advance(self) -> None:
+        """One vector step and, once there is enough data, updates: after it, or during it."""
         assert self.observation is not None
         learning = self.step >= self.config.learning_starts
         if learning:
@@ -167,10 +174,9 @@ class TrainingLoop:
             shape = (self.envs.num_envs, self.agent.action_size)
             action = self.generator.uniform(-1, 1, shape).astype(np.float32)
         self.envs.step_async(action)
-        metrics = {}
         try:
             if learning and self.overlap:
-                metrics = self.update()
+                self._learn()
         finally:
             next_observation, reward, terminated, _, infos = self.envs.step_wait()
         ended = infos["_final_obs"]
@@ -182,9 +188,14 @@ class TrainingLoop:
         self.observation = next_observation
         self._count_episodes(reward, infos["success"], ended)
         if learning and not self.overlap:
-            metrics = self.update()
+            self._learn()
         self.step += 1
-        return metrics
+
+    def _learn(self) -> None:
+        """This step's share of the updates: the number of them follows from the step alone."""
+        rate = self.config.updates_per_step
+        for _ in range(math.floor((self.step + 1) * rate) - math.floor(self.step * rate)):
+            self.latest_metrics = self.update()
 
     def _count_episodes(self, reward: np.ndarray, success: np.ndarray, ended: np.ndarray) -> None:
         self.episode_return += reward
@@ -195,12 +206,12 @@ class TrainingLoop:
         self.episode_return[ended] = 0
         self.episode_success[ended] = False
 
-    def _log(self, metrics: dict[str, torch.Tensor]) -> None:
+    def _log(self) -> None:
         self.agent.check()
         now = time.monotonic()
         speed = (self.step - self.clock_step) / (now - self.clock)
         scalars = {"charts/steps_per_second": speed}
-        for key, value in metrics.items():
+        for key, value in self.latest_metrics.items():
             values = value.tolist()  # waits for the device: only here do metrics leave it
             if isinstance(values, list):
                 for name, entry in zip(self.envs.task_names, values, strict=True):
@@ -213,6 +224,7 @@ class TrainingLoop:
             scalars[f"train/{name}_success_rate"] = float(self.ended_success[task] / episodes)
         for sums in (self.ended_episodes, self.ended_return, self.ended_success):
             sums[:] = 0
+        self.latest_metrics = {}
         self.logger.log(self.step, scalars)
         self.reporter.metrics(self.step, scalars)
         self.clock, self.clock_step = time.monotonic(), self.step
@@ -242,12 +254,14 @@ class TrainingLoop:
             "charts/mean_return": float(returns.mean()),
         }
         rows = []
+        seconds = round(time.monotonic() - self.started, 1)
         for task, name in enumerate(evaluation.task_names):
             success = float(evaluation.success[task])
             scalars[f"charts/{name}_success_rate"] = success
             scalars[f"charts/{name}_return"] = float(returns[task])
             rows.append(
                 (
+                    seconds,
                     name,
                     success,
                     self.config.eval_episodes,
