@@ -21,7 +21,7 @@ class NetworkConfig:
     depth: int = 3
     """Number of hidden layers."""
     layer_norm: bool = False
-    """Layer normalisation before every ReLU."""
+    """Layer normalisation, without gain and bias, before every ReLU."""
 
     def __post_init__(self) -> None:
         for name in ("width", "depth"):
