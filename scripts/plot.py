@@ -1,35 +1,38 @@
-"""Learning curves of one or more runs: success per task and their mean, over steps.
+"""Figures of training runs.
 
-python scripts/plot.py RUN [RUN ...] [--output PATH] [--labels TEXT ...]
+python scripts/plot.py RUN [RUN ...] [--figure success|tasks|runs|weights] [--output PATH ...]
 """
 
 from __future__ import annotations
 
-import csv
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import matplotlib.pyplot as plt
 import tyro
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from mtrl_fair.names import check_name
-from mtrl_fair.runs import RunDirectory
 from scripts.command_line import check_output, fail, or_fail
+from scripts.figures import run_figure, success_figure, task_figure, weight_figure
+from scripts.run_results import group_runs, read_run
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Draw the success rates in `evaluations.csv`, one panel per run."""
+    """Draw the success rates of training runs, or the weights of their tasks."""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run directories."""
-    output: Path = Path("learning_curves.png")
-    """The figure; its ending decides the format."""
+    """Run directories. Runs that differ in their seed only are one line, their mean."""
+    figure: Literal["success", "tasks", "runs", "weights"] = "success"
+    """success: methods compared, over steps and minutes; tasks: the same, one panel per task; runs:
+    one panel per run, one line per task; weights: one run's weights and gradient norms."""
+    output: tuple[Path, ...] = (Path("curves.png"),)
+    """The files to write; their endings decide the formats: png, svg, pdf, …"""
     labels: tuple[str, ...] = ()
-    """A title per run; None: the folders' names."""
+    """A name per run, the same for runs of one method; none: the settings in which runs differ."""
 
 
 def main(words: list[str]) -> None:
@@ -37,62 +40,34 @@ def main(words: list[str]) -> None:
     arguments = tyro.cli(Arguments, args=words)
     if not arguments.runs:
         fail("no runs: give at least one run directory")
-    labels = arguments.labels or tuple(Path(run).name for run in arguments.runs)
-    if len(labels) != len(arguments.runs):
-        fail(f"{len(labels)} labels were given for {len(arguments.runs)} runs: give one per run")
-    or_fail(lambda: check_output("--output", arguments.output))
     formats = plt.figure().canvas.get_supported_filetypes()
-    or_fail(lambda: check_name("format", arguments.output.suffix[1:], formats))
-    curves = or_fail(lambda: [read_success(run) for run in arguments.runs])
-    columns = len(curves)
-    figure, axes = plt.subplots(
-        1, columns, figsize=(4.6 * columns, 4.4), sharey=True, squeeze=False, layout="constrained"
-    )
-    for axis, label, curve in zip(axes[0], labels, curves, strict=True):
-        draw(axis, label, curve)
-    axes[0, 0].set_ylabel("success rate")
-    figure.savefig(arguments.output, dpi=150)
-    print(f"written to {arguments.output}")
+    for path in arguments.output:
+        or_fail(lambda path=path: check_output("--output", path))
+        or_fail(lambda path=path: check_name("format", path.suffix[1:], formats))
+    figure = or_fail(lambda: draw(arguments))
+    for path in arguments.output:
+        figure.savefig(path, dpi=150)
+        print(f"written to {path}")
 
 
-def read_success(run: str) -> dict[str, dict[int, float]]:
-    """Success by task and step.
+def draw(arguments: Arguments) -> Figure:
+    """The figure.
 
     Raises:
-        RunError, ValueError: no such run, or one without evaluations.
+        RunError, ValueError: no such run, or one without what the figure shows.
     """
-    curves: dict[str, dict[int, float]] = {}
-    path = RunDirectory.open(run).path / "evaluations.csv"
-    if path.exists():
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                curves.setdefault(row["task"], {})[int(row["step"])] = float(row["success"])
-    if not curves:
-        raise ValueError(f"{run} has no evaluation yet: wait for its first one")
-    return curves
-
-
-def draw(axis: Axes, label: str, curves: dict[str, dict[int, float]]) -> None:
-    """One thin line per task and a thick one for their mean."""
-    styles = ("-", "--")  # ten colours, then the same ones dashed
-    for index, (task, curve) in enumerate(curves.items()):
-        steps = list(curve)
-        axis.plot(
-            [step / 1000 for step in steps],
-            [curve[step] for step in steps],
-            styles[index // 10 % 2],
-            color=f"C{index % 10}",
-            linewidth=1.2,
-            label=task,
-        )
-    steps = list(next(iter(curves.values())))
-    mean = [sum(curve[step] for curve in curves.values()) / len(curves) for step in steps]
-    axis.plot([step / 1000 for step in steps], mean, color="black", linewidth=2.5, label="mean")
-    axis.set_title(label)
-    axis.set_xlabel("vector steps (thousands)")
-    axis.set_ylim(-0.03, 1.03)
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+    runs = [read_run(folder) for folder in arguments.runs]
+    if arguments.figure in ("success", "tasks"):
+        methods = group_runs(runs, arguments.labels)
+        return success_figure(methods) if arguments.figure == "success" else task_figure(methods)
+    labels = arguments.labels or tuple(run.path.name for run in runs)
+    if len(labels) != len(runs):
+        raise ValueError(f"{len(labels)} labels were given for {len(runs)} runs: give one per run")
+    if arguments.figure == "runs":
+        return run_figure(runs, labels)
+    if len(runs) > 1:
+        raise ValueError(f"--figure weights shows one run, but {len(runs)} were given: give one")
+    return weight_figure(runs[0], labels[0])
 
 
 if __name__ == "__main__":
