@@ -60,6 +60,17 @@ class CombinerConfig:
     """False: the sgd and least_squares solvers work on the raw Gramian, as published (fairgrad)."""
     weighted_heads: bool = False
     """Whether heads follow the gradient of the weighted loss instead of their own task's."""
+    norm_rate: float | None = None
+    """Divide each task's gradient by its running norm before solving; the weight of a new squared
+    norm (fairgrad)."""
+    max_weight: float | None = None
+    """Cut larger task weights to this (fairgrad)."""
+    warmup_updates: int = 0
+    """So many first updates follow the sum of the task gradients (fairgrad)."""
+    critic: str | None = None
+    """Another combiner for the critic than --combiner."""
+    actor: str | None = None
+    """Another combiner for the actor than --combiner."""
     actor_min_loss: float = -2000.0
     """Lower bound of the actor's task losses, which si and famo subtract. Values of v2 rewards stay
     below 10 / (1 - discount)."""

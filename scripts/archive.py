@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from mtrl_fair.runs import RunDirectory, write_json
+from mtrl_fair.runs import write_json
 from scripts.command_line import fail, or_fail
 from scripts.run_results import read_metrics, read_run
 
@@ -80,23 +80,17 @@ def without_folders(command: list[str]) -> list[str]:
     return [Path(words[0]).name, *words[1:]]
 
 
-def thinned(source: Path, lines: int) -> list[dict[str, Any]]:
+def thinned(source: Path, lines: int) -> list[dict[str, float]]:
     """At most so many lines of task weights and gradient norms, with four digits."""
-    found = [line for line in _metrics(source) if len(line) > 1]
-    every = -(-len(found) // lines) or 1
+    found = read_metrics(source, "fairness/")
     return [
-        {key: value if key == "step" else float(f"{value:.4g}") for key, value in line.items()}
-        for line in found[::every]
+        {
+            key: value if key == "step" else float(f"{value:.4g}")
+            for key, value in line.items()
+            if key == "step" or key.startswith(METRICS)
+        }
+        for line in found[:: -(-len(found) // lines)]
     ]
-
-
-def _metrics(source: Path) -> list[dict[str, Any]]:
-    kept = []
-    for line in read_metrics(source, "fairness/"):
-        kept.append(
-            {k: v for k, v in line.items() if k == "step" or k.startswith(METRICS) and v is not None}
-        )
-    return kept
 
 
 if __name__ == "__main__":

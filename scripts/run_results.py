@@ -129,7 +129,11 @@ def read_metrics(folder: str | Path, prefix: str) -> list[dict[str, float]]:
     found = []
     for line in lines:
         entry = json.loads(line)
-        kept = {key: value for key, value in entry.items() if key.startswith(prefix)}
+        kept = {
+            key: value
+            for key, value in entry.items()
+            if key.startswith(prefix) and value is not None  # None: it was not finite
+        }
         if kept:
             found.append({"step": entry["step"]} | kept)
     if not found:
