@@ -6,11 +6,12 @@ python scripts/archive.py RUN [RUN ...] --output FOLDER [--lines N]
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -70,14 +71,8 @@ def archive(source: Path, target: Path, lines: int) -> None:
 
 
 def without_folders(command: list[str]) -> list[str]:
-    """A command without the folders of the machine it ran on."""
-    words: list[str] = []
-    skip = False
-    for word in command:
-        if not skip and not word.startswith("--run-dir"):
-            words.append(word)
-        skip = not skip and word in ("--run-dir", "--resume")
-    return [Path(words[0]).name, *words[1:]]
+    """A command with files by their names only, for the folders are of the machine it ran on."""
+    return [re.sub(r"[^=]*/", "", word) for word in command]
 
 
 def thinned(source: Path, lines: int) -> list[dict[str, float]]:

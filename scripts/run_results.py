@@ -142,17 +142,16 @@ def read_metrics(folder: str | Path, prefix: str) -> list[dict[str, float]]:
 
 
 def _labels(runs: Sequence[RunResults]) -> list[str]:
-    """For each run, the settings in which not all agree; its folder's name if there are none."""
+    """For each run, the settings in which not all agree, or their common combiner."""
     keys = sorted({key for run in runs for key in run.settings} - NOT_A_METHOD)
     differing = [key for key in keys if len({str(run.settings.get(key)) for run in runs}) > 1]
     if not differing:
-        same = {run.settings.get("combiner") for run in runs}
-        return [str(same.pop() or run.path.name) for run in runs]
-    short = {"combiner": ""}
+        return [str(run.settings.get("combiner", "all runs")) for run in runs]
+    differing.sort(key=lambda key: key != "combiner")  # first, and without its name
     return [
         " ".join(
-            f"{short.get(key, key.rpartition('.')[2] + '=')}{run.settings.get(key)}"
-            for key in sorted(differing, key=lambda key: key != "combiner")
+            ("" if key == "combiner" else f"{key.rpartition('.')[2]}=") + str(run.settings.get(key))
+            for key in differing
         )
         for run in runs
     ]
