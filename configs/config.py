@@ -12,7 +12,7 @@ from agents import ARCHITECTURES, PRECISIONS, SACConfig
 from envs.evaluation import check_episodes
 from envs.memory import MAX_EPISODE_STEPS
 from envs.tasks import task_names
-from mtrl_fair import COMBINERS, SOLVERS, Scale, check_alpha
+from mtrl_fair import COMBINERS, SOLVERS, FairGrad, Scale, check_alpha
 from mtrl_fair.names import check_name
 
 NUM_GOALS = 50
@@ -128,6 +128,22 @@ class TrainConfig:
     agent: SACConfig = field(default_factory=SACConfig)
     """Hyperparameters of the agent."""
 
+    def method(self, network: str) -> str:
+        """The combiner of "critic", "actor" or "temperature", by name."""
+        own = {"critic": self.combining.critic, "actor": self.combining.actor}
+        return own.get(network) or self.combiner
+
+    def fairgrad_options(self) -> dict[str, Any]:
+        """What `FairGrad` takes besides the options of every combiner."""
+        return {
+            "alpha": self.alpha,
+            "solver": self.solver,
+            "precondition": self.combining.precondition,
+            "norm_rate": self.combining.norm_rate,
+            "max_weight": self.combining.max_weight,
+            "warmup_steps": self.combining.warmup_updates,
+        }
+
     def check(self) -> None:
         """Raises ValueError on the first value that cannot be meant."""
         for name in ("total_steps", "eval_every", "log_every"):
@@ -154,13 +170,17 @@ class TrainConfig:
             raise ValueError(f"--tasks names {', '.join(repeated)} more than once: name each once")
         check_name("architecture", self.architecture, ARCHITECTURES)
         check_name("precision", self.precision, PRECISIONS)
-        check_name("combiner", self.combiner, COMBINERS)
-        if self.combiner == "graddrop" and self.combining.weighted_heads:
+        methods = [self.method(network) for network in ("critic", "actor", "temperature")]
+        for method in methods:
+            check_name("combiner", method, COMBINERS)
+        if "graddrop" in methods and self.combining.weighted_heads:
             raise ValueError(
                 "--combining.weighted-heads is true, but graddrop has no weights for heads"
             )
         check_name("solver", self.solver, SOLVERS)
         check_alpha(self.alpha)
+        if "fairgrad" in methods:
+            FairGrad(num_tasks=len(names), **self.fairgrad_options())
         check_episodes(self.eval_episodes, self.environment.num_goals)
 
 

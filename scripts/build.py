@@ -76,22 +76,13 @@ def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> Mu
 
 def build_combiner(config: TrainConfig, num_tasks: int, network: str) -> Combiner:
     """The configured combiner of "critic", "actor" or "temperature", given the options it has."""
-    method = config.combiner
-    if network in ("critic", "actor"):
-        method = getattr(config.combining, network) or method
+    method = config.method(network)
     options: dict[str, object] = {
         "scale": config.combining.scale,
         "weighted_heads": config.combining.weighted_heads,
     }
     if method == "fairgrad":
-        options |= {
-            "alpha": config.alpha,
-            "solver": config.solver,
-            "precondition": config.combining.precondition,
-            "norm_rate": config.combining.norm_rate,
-            "max_weight": config.combining.max_weight,
-            "warmup_steps": config.combining.warmup_updates,
-        }
+        options |= config.fairgrad_options()
     if method in ("si", "famo"):
         options["min_loss"] = 0.0 if network == "critic" else config.combining.actor_min_loss
     if method in ("rlw", "pcgrad", "graddrop"):

@@ -130,7 +130,8 @@ def train(
         when = f"at step {loop.step + 1}"
         if device.type == "cuda":
             when = f"in the {config.log_every} steps before {loop.step + 1}"
-        bound = ", a lower --combining.actor-min-loss" if config.combiner in ("si", "famo") else ""
+        bounded = config.method("actor") in ("si", "famo")
+        bound = ", a lower --combining.actor-min-loss" if bounded else ""
         fail(
             f"the {error.what} of {names} is not finite {when}. Training stopped."
             f" {run.checkpoint_path(LATEST)} holds the last evaluation's state,"

@@ -73,6 +73,34 @@ def test_every_combiner_trains_both_networks_and_continues_from_its_state(name):
         assert all(torch.equal(expected[key], actual[key]) for key in expected)
 
 
+def test_each_network_may_have_a_combiner_of_its_own():
+    for options, expected in [
+        ({}, ["pcgrad", "pcgrad"]),
+        ({"critic": "fairgrad"}, ["fairgrad", "pcgrad"]),
+        ({"actor": "famo"}, ["pcgrad", "famo"]),
+    ]:
+        agent = build_agent(small("pcgrad", **options), K, torch.device("cpu"))
+        kinds = [type(agent.critic_combiner), type(agent.actor_combiner)]
+        assert kinds == [COMBINERS[name] for name in expected]
+
+
+def test_fairgrad_gets_every_option_it_has():
+    options = {
+        "precondition": False,
+        "norm_rate": 0.5,
+        "max_weight": 3.0,
+        "warmup_updates": 7,
+        "scale": "tasks",
+    }
+    config = dataclasses.replace(
+        small("ls", critic="fairgrad", **options), alpha=0.5, solver="newton"
+    )
+    combiner = build_agent(config, K, torch.device("cpu")).critic_combiner
+    found = [getattr(combiner, name) for name in ("alpha", "solver", "precondition", "norm_rate")]
+    assert found == [0.5, "newton", False, 0.5]
+    assert [combiner.max_weight, combiner.warmup_steps, combiner.scale] == [3.0, 7, "tasks"]
+
+
 def test_what_a_method_learns_itself_is_learnt():
     agent = build_agent(small("uw"), K, torch.device("cpu"))
     agent.update(batch_of(0))

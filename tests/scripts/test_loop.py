@@ -141,6 +141,37 @@ def test_no_update_before_learning_starts(tmp_path, evaluations, monkeypatch):
     assert sizes == list(range(4, 11))  # after the transitions 4 to 10, one update each
 
 
+@pytest.mark.parametrize("overlap", ["on", "off"])
+@pytest.mark.parametrize("rate", [0.25, 0.4, 1.0, 2.5])
+def test_updates_keep_their_ratio_to_steps(tmp_path, evaluations, monkeypatch, rate, overlap):
+    options = {"environment": EnvironmentConfig(overlap=overlap), "updates_per_step": rate}
+    loop = make_loop(tmp_path, learning_starts=1, log_every=100, **options)
+    steps = []
+    update = loop.agent.update
+
+    def counted(batch):
+        steps.append(loop.step)
+        return update(batch)
+
+    monkeypatch.setattr(loop.agent, "update", counted)
+    loop.run()
+    for step in range(1, 10):
+        assert abs(steps.count(step) - rate) < 1
+        since_start = sum(done <= step for done in steps)
+        assert abs(since_start - rate * step) < 1 + rate
+
+
+def test_a_line_of_metrics_has_the_latest_update_since_the_last_line(
+    tmp_path, evaluations, monkeypatch
+):
+    loop = make_loop(tmp_path, learning_starts=1, updates_per_step=0.25, log_every=2)
+    seen = {}
+    loop.reporter.metrics = lambda step, metrics: seen.update({step: "losses/critic" in metrics})
+    loop.run()
+    # Updates in the fourth and the eighth step.
+    assert seen == {2: False, 4: True, 6: False, 8: True, 10: False}
+
+
 def test_overlapping_updates_run_during_the_step_and_lack_its_transition(
     tmp_path, evaluations, monkeypatch
 ):
