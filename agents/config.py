@@ -69,11 +69,15 @@ class SACConfig:
     """Gradient clip, of the shared direction and of each task's head separately. None: off."""
     normalize_reward: bool = False
     """Divide each task's sampled rewards by their running standard deviation."""
+    reward_rate: float = 1e-3
+    """Weight of a new reward in the running mean and variance; mtrl's normaliser has 0.001."""
 
     def __post_init__(self) -> None:
         for name in ("task_embedding_size", "batch_size", "replay_capacity"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if not 0 < self.reward_rate <= 1:
+            raise ValueError(f"reward_rate is {self.reward_rate}, expected a number in (0, 1]")
         for name in (
             "actor_learning_rate",
             "critic_learning_rate",

@@ -11,10 +11,6 @@ from torch import Tensor
 from agents.generators import restore_generator
 from agents.transitions import Batch, Transition
 
-REWARD_RATE = 1e-3
-"""Weight of a new reward in the running mean and variance, as in mtrl's normaliser."""
-
-
 class ReplayBuffer:
     """The latest transitions of every task, sampled uniformly, equally many per task.
 
@@ -23,6 +19,8 @@ class ReplayBuffer:
 
     Args:
         capacity: transitions per task.
+        reward_rate: weight of a new reward in the running mean and variance. The first ones count
+            alike, beside a variance of 1 as if it were of one reward.
         seed: of the generator that samples.
     """
 
@@ -34,6 +32,7 @@ class ReplayBuffer:
         action_size: int,
         *,
         normalize_reward: bool = False,
+        reward_rate: float = 1e-3,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ):
@@ -42,8 +41,10 @@ class ReplayBuffer:
         self.storage = _fields(self.rows, sizes)
         self.capacity = capacity
         self.size = 0
+        self.added = 0
         self.position = 0
         self.normalize_reward = normalize_reward
+        self.reward_rate = reward_rate
         self.reward_mean = torch.zeros(num_tasks, device=device)
         self.reward_variance = torch.ones(num_tasks, device=device)
         self.generator = torch.Generator(device).manual_seed(seed)
@@ -61,8 +62,11 @@ class ReplayBuffer:
         )
         self.rows[:, self.position] = new.to(self.rows.device)
         reward = self.storage.reward[:, self.position]
-        self.reward_mean.lerp_(reward, REWARD_RATE)
-        self.reward_variance.lerp_((reward - self.reward_mean) ** 2, REWARD_RATE)
+        deviation = reward - self.reward_mean
+        self.reward_mean.lerp_(reward, max(self.reward_rate, 1 / (self.added + 1)))
+        product = deviation * (reward - self.reward_mean)  # Welford's
+        self.reward_variance.lerp_(product, max(self.reward_rate, 1 / (self.added + 2)))
+        self.added += 1
         self.position = (self.position + 1) % self.capacity
         self._resize(min(self.size + 1, self.capacity))
 
@@ -92,6 +96,7 @@ class ReplayBuffer:
                 for name, stored in self.storage._asdict().items()
             },
             "size": self.size,
+            "added": self.added,
             "position": self.position,
             "reward_mean": self.reward_mean.clone(),
             "reward_variance": self.reward_variance.clone(),
@@ -107,6 +112,7 @@ class ReplayBuffer:
             )
         self._resize(state["size"])
         self.position = state["position"]
+        self.added = state["added"]
         for name, stored in self.storage._asdict().items():
             stored[:, : self.size] = state["storage"][name]
         self.reward_mean.copy_(state["reward_mean"])

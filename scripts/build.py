@@ -98,6 +98,7 @@ def build_replay(config: TrainConfig, num_tasks: int, device: torch.device) -> R
         OBSERVATION_SIZE,
         ACTION_SIZE,
         normalize_reward=config.agent.normalize_reward,
+        reward_rate=config.agent.reward_rate,
         seed=config.seed,
         device=device,
     )

@@ -77,6 +77,24 @@ def test_rewards_are_normalised_per_task_when_sampled():
     assert ((unscaled - stored).abs().amin(-1) < 1e-4).all()
 
 
+@pytest.mark.parametrize("rate", [1e-3, 0.2])
+def test_the_first_rewards_count_alike_and_later_ones_by_the_rate(rate):
+    replay = buffer(capacity=10, normalize_reward=True, reward_rate=rate)
+    rewards = np.random.default_rng(0).uniform(3, 4, (50, K))
+    mean, variance = rewards[0], np.ones(K) / 2
+    for step, reward in enumerate(rewards):
+        replay.add(transition(step)._replace(reward=reward))
+        if step * rate > 1:
+            mean, before = (1 - rate) * mean + rate * reward, mean
+            variance = (1 - rate) * variance + rate * (reward - before) * (reward - mean)
+        else:
+            seen = rewards[: step + 1]
+            mean = seen.mean(0)
+            variance = (1 + ((seen - mean) ** 2).sum(0)) / (step + 2)
+    np.testing.assert_allclose(replay.reward_mean.numpy(), mean, rtol=1e-2)
+    np.testing.assert_allclose(replay.reward_variance.numpy(), variance, rtol=3e-2)
+
+
 def test_state_round_trip_continues_bit_for_bit():
     original, restored = buffer(), buffer(seed=9)
     for step in range(5):
