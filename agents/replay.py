@@ -11,6 +11,7 @@ from torch import Tensor
 from agents.generators import restore_generator
 from agents.transitions import Batch, Transition
 
+
 class ReplayBuffer:
     """The latest transitions of every task, sampled uniformly, equally many per task.
 

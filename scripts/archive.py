@@ -35,7 +35,7 @@ class Arguments:
     """The folder that receives one folder per run, under the run's name. A copy that is there is
     replaced."""
     lines: int = 60
-    """Lines of weights and gradient norms to keep, spread over the run."""
+    """Lines of weights and gradient norms to keep, spread over the run; 0: none."""
 
 
 def main(words: list[str]) -> None:
@@ -43,9 +43,9 @@ def main(words: list[str]) -> None:
     arguments = tyro.cli(Arguments, args=words)
     if not arguments.runs:
         fail("no runs: give at least one run directory")
-    if arguments.lines < 1:
-        fail(f"--lines is {arguments.lines}, expected at least 1")
-    paths = [or_fail(lambda folder=folder: read_run(folder)).path for folder in arguments.runs]
+    if arguments.lines < 0:
+        fail(f"--lines is {arguments.lines}, expected 0 or more")
+    paths = or_fail(lambda: [read_run(folder).path for folder in arguments.runs])
     names = [path.resolve().name for path in paths]
     if len(set(names)) < len(names):
         fail(f"two runs have the same name among {', '.join(names)}: rename one")
@@ -66,8 +66,11 @@ def archive(source: Path, target: Path, lines: int) -> None:
     for start in (metadata, *metadata["resumed"]):
         start["command"] = without_folders(start["command"])
     write_json(target / "metadata.json", metadata)
-    metrics = thinned(source, lines)
-    (target / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
+    kept = target / "metrics.jsonl"
+    kept.unlink(missing_ok=True)
+    if lines:
+        metrics = thinned(source, lines)
+        kept.write_text("".join(json.dumps(line) + "\n" for line in metrics))
 
 
 def without_folders(command: list[str]) -> list[str]:

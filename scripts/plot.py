@@ -6,6 +6,7 @@ python scripts/plot.py RUN [RUN ...] [--figure success|tasks|runs|weights] [--ou
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,14 +41,19 @@ def main(words: list[str]) -> None:
     arguments = tyro.cli(Arguments, args=words)
     if not arguments.runs:
         fail("no runs: give at least one run directory")
-    formats = plt.figure().canvas.get_supported_filetypes()
-    for path in arguments.output:
-        or_fail(lambda path=path: check_output("--output", path))
-        or_fail(lambda path=path: check_name("format", path.suffix[1:], formats))
+    or_fail(lambda: check_files(arguments.output))
     figure = or_fail(lambda: draw(arguments))
     for path in arguments.output:
         figure.savefig(path, dpi=150)
         print(f"written to {path}")
+
+
+def check_files(paths: Sequence[Path]) -> None:
+    """Raises ValueError unless figures can be written there."""
+    formats = plt.figure().canvas.get_supported_filetypes()
+    for path in paths:
+        check_output("--output", path)
+        check_name("format", path.suffix[1:], formats)
 
 
 def draw(arguments: Arguments) -> Figure:

@@ -216,7 +216,8 @@ def test_an_archive_is_a_run_without_checkpoints_and_folders(tmp_path, capsys):
         for network in ("critic", "actor")
     }
     plot.main([str(copy), "--figure", "weights", "--output", str(tmp_path / "w.png")])
-    archive.main([path, "--output", str(tmp_path / "kept")])  # again, over the first
+    archive.main([path, "--output", str(tmp_path / "kept"), "--lines", "0"])  # over the first
+    assert not (copy / "metrics.jsonl").exists()
 
 
 @pytest.mark.parametrize(
@@ -233,7 +234,7 @@ def test_an_archive_is_a_run_without_checkpoints_and_folders(tmp_path, capsys):
         (table, ["RUN", "--step", "7"], "--step 7 is no evaluation of all runs of fairgrad"),
         (table, ["RUN", "--level", "0"], "--level is 0"),
         (archive, ["RUN", "RUN", "--output", "x"], "two runs have the same name"),
-        (archive, ["RUN", "--output", "x", "--lines", "0"], "--lines is 0"),
+        (archive, ["RUN", "--output", "x", "--lines", "-1"], "--lines is -1"),
     ],
 )
 def test_bad_input_exits_with_2(script, words, message, tmp_path, capsys):
