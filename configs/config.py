@@ -12,7 +12,7 @@ from agents import ARCHITECTURES, PRECISIONS, SACConfig
 from envs.evaluation import check_episodes
 from envs.memory import MAX_EPISODE_STEPS
 from envs.tasks import task_names
-from mtrl_fair import COMBINERS, SOLVERS, FairGrad, Scale, check_alpha
+from mtrl_fair import COMBINERS, FairGrad, Scale
 from mtrl_fair.names import check_name
 
 NUM_GOALS = 50
@@ -65,7 +65,7 @@ class CombinerConfig:
     norm (fairgrad)."""
     max_weight: float | None = None
     """Cut larger task weights to this (fairgrad)."""
-    warmup_updates: int = 0
+    warmup_steps: int = 0
     """So many first updates follow the sum of the task gradients (fairgrad)."""
     critic: str | None = None
     """Another combiner for the critic than --combiner."""
@@ -128,7 +128,7 @@ class TrainConfig:
     agent: SACConfig = field(default_factory=SACConfig)
     """Hyperparameters of the agent."""
 
-    def method(self, network: str) -> str:
+    def combiner_of(self, network: str) -> str:
         """The combiner of "critic", "actor" or "temperature", by name."""
         own = {"critic": self.combining.critic, "actor": self.combining.actor}
         return own.get(network) or self.combiner
@@ -141,7 +141,7 @@ class TrainConfig:
             "precondition": self.combining.precondition,
             "norm_rate": self.combining.norm_rate,
             "max_weight": self.combining.max_weight,
-            "warmup_steps": self.combining.warmup_updates,
+            "warmup_steps": self.combining.warmup_steps,
         }
 
     def check(self) -> None:
@@ -170,17 +170,21 @@ class TrainConfig:
             raise ValueError(f"--tasks names {', '.join(repeated)} more than once: name each once")
         check_name("architecture", self.architecture, ARCHITECTURES)
         check_name("precision", self.precision, PRECISIONS)
-        methods = [self.method(network) for network in ("critic", "actor", "temperature")]
-        for method in methods:
-            check_name("combiner", method, COMBINERS)
-        if "graddrop" in methods and self.combining.weighted_heads:
+        combiners = [self.combiner_of(network) for network in ("critic", "actor", "temperature")]
+        for name in combiners:
+            check_name("combiner", name, COMBINERS)
+        if "graddrop" in combiners and self.combining.weighted_heads:
             raise ValueError(
                 "--combining.weighted-heads is true, but graddrop has no weights for heads"
             )
-        check_name("solver", self.solver, SOLVERS)
-        check_alpha(self.alpha)
-        if "fairgrad" in methods:
-            FairGrad(num_tasks=len(names), **self.fairgrad_options())
+        FairGrad(num_tasks=len(names), **self.fairgrad_options())
+        for option in ("norm_rate", "max_weight", "warmup_steps"):
+            value = getattr(self.combining, option)
+            if value and "fairgrad" not in combiners:
+                raise ValueError(
+                    f"--combining.{option.replace('_', '-')} is {value}, but no network uses"
+                    " fairgrad: leave it out"
+                )
         check_episodes(self.eval_episodes, self.environment.num_goals)
 
 

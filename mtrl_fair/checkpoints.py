@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-FORMAT = "mtrl-fair checkpoint 1"
+FORMAT = "mtrl-fair checkpoint 2"
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -55,6 +55,6 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
         raise ValueError(
             f"the checkpoint {path} was not written by this version of mtrl-fair (expected the"
-            f" format {FORMAT!r})"
+            f" format {FORMAT!r}): the run's metadata.json names the commit that can read it"
         )
     return state

@@ -19,15 +19,7 @@ import torch
 
 from mtrl_fair.checkpoints import load_checkpoint, save_checkpoint
 
-EVALUATION_COLUMNS = (
-    "step",
-    "seconds",
-    "task",
-    "success",
-    "episodes",
-    "return",
-    "episode_length",
-)
+EVALUATION_COLUMNS = ("step", "task", "success", "episodes", "return", "episode_length")
 
 PACKAGES = (
     "mtrl-fair",
@@ -133,10 +125,15 @@ class RunDirectory:
 
     def note_resume(self, step: int) -> None:
         """Adds to `metadata.json` what continues the run, and from which step."""
+        metadata = self.metadata()
+        resumed = [*metadata.get("resumed", []), {"step": step} | describe_machine()]
+        write_json(self.path / "metadata.json", metadata | {"resumed": resumed})
+
+    def metadata(self) -> dict[str, Any]:
+        """What `metadata.json` holds; nothing if there is none."""
         path = self.path / "metadata.json"
-        metadata = json.loads(path.read_text()) if path.exists() else {}
-        resumed = metadata.get("resumed", [])
-        write_json(path, metadata | {"resumed": [*resumed, {"step": step} | describe_machine()]})
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return found
 
     def lock(self) -> None:
         """Keeps others from writing to this run, until `unlock` or the end of the process.
@@ -210,21 +207,43 @@ class RunDirectory:
         with (self.path / "evaluations.csv").open("a", newline="") as file:
             csv.writer(file).writerows((step, *row) for row in rows)
 
+    def evaluations(self) -> list[dict[str, str]]:
+        """The rows of `evaluations.csv` that are whole: a run may be writing, or have been killed.
+
+        Raises:
+            RunError: the file has other columns.
+        """
+        lines = _whole_lines(self.path / "evaluations.csv")
+        rows = list(csv.reader(lines))
+        if rows and tuple(rows[0]) != self.columns:
+            raise RunError(
+                f"{self.path / 'evaluations.csv'} has the columns {','.join(rows[0])}, expected"
+                f" {','.join(self.columns)}: it is of another version (metadata.json names the"
+                " commit), or of another kind of run"
+            )
+        return [
+            dict(zip(self.columns, row, strict=True))
+            for row in rows[1:]
+            if len(row) == len(self.columns)
+        ]
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl` that are whole."""
+        return [json.loads(line) for line in _whole_lines(self.path / "metrics.jsonl")]
+
     def rewind(self, step: int) -> None:
-        """Drops the metrics and evaluations after a step, which a killed run leaves behind."""
+        """Drops the metrics and evaluations after a step, which a killed run leaves behind.
+
+        Raises:
+            RunError: as `evaluations`; nothing has changed then.
+        """
+        kept = [row.values() for row in self.evaluations() if int(row[self.columns[0]]) <= step]
         path = self.path / "evaluations.csv"
-        rows: list[list[str]] = []
-        if path.exists():
-            with path.open(newline="") as file:
-                rows = list(csv.reader(file))[1:]
-        whole = [row for row in rows if len(row) == len(self.columns)]
-        kept = [row for row in whole if int(row[0]) <= step]
         _write(path, "".join(",".join(row) + "\r\n" for row in [self.columns, *kept]))
         metrics = self.path / "metrics.jsonl"
         if metrics.exists():
-            lines = metrics.read_text().splitlines(keepends=True)
-            complete = [line for line in lines if line.endswith("\n")]
-            _write(metrics, "".join(x for x in complete if json.loads(x)["step"] <= step))
+            lines = _whole_lines(metrics)
+            _write(metrics, "".join(x for x in lines if json.loads(x)["step"] <= step))
 
 
 def describe_machine() -> dict[str, Any]:
@@ -281,6 +300,14 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines that end, with their ends; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [line for line in file if line.endswith("\n")]
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -9,22 +9,24 @@ import json
 import re
 import shutil
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
 from mtrl_fair.runs import write_json
 from scripts.command_line import fail, or_fail
-from scripts.run_results import read_metrics, read_run
-
-METRICS = ("fairness/weight/", "fairness/gradient_norm/")
+from scripts.run_results import SECONDS, RunResults, read_runs
+from scripts.run_weights import LOGGED, averaged, metric_key, read_weights
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Copy configuration, versions and evaluations of runs, and some of their task weights.
+    """Copy configuration, versions and evaluations of runs, and averages of their task weights.
 
     The copies are run directories that plot.py and table.py read; they hold no checkpoint.
     """
@@ -35,60 +37,85 @@ class Arguments:
     """The folder that receives one folder per run, under the run's name. A copy that is there is
     replaced."""
     lines: int = 60
-    """Lines of weights and gradient norms to keep, spread over the run; 0: none."""
+    """Parts of the run over which weights and gradient norms are averaged; 0: leave them out."""
 
 
 def main(words: list[str]) -> None:
-    """Checks all runs, then copies them."""
+    """Checks all runs and gathers what is to be written, then writes it."""
     arguments = tyro.cli(Arguments, args=words)
-    if not arguments.runs:
-        fail("no runs: give at least one run directory")
     if arguments.lines < 0:
         fail(f"--lines is {arguments.lines}, expected 0 or more")
-    paths = or_fail(lambda: [read_run(folder).path for folder in arguments.runs])
-    names = [path.resolve().name for path in paths]
-    if len(set(names)) < len(names):
-        fail(f"two runs have the same name among {', '.join(names)}: rename one")
-    for path, name in zip(paths, names, strict=True):
-        target = arguments.output / name
-        if target.resolve() == path.resolve():
-            fail(f"{path} is in {arguments.output} already: choose another --output")
-        target.mkdir(parents=True, exist_ok=True)
-        archive(path, target, arguments.lines)
+    runs = read_runs(arguments.runs)
+    targets = or_fail(lambda: check_targets(runs, arguments.output))
+    copies = or_fail(lambda: [(run, metrics_of(run, arguments.lines)) for run in runs])
+    for (run, metrics), target in zip(copies, targets, strict=True):
+        write_copy(run, metrics, target)
         print(f"written to {target}")
 
 
-def archive(source: Path, target: Path, lines: int) -> None:
-    """Writes the copy of a run into an existing folder."""
-    for name in ("config.json", "evaluations.csv"):
-        shutil.copyfile(source / name, target / name)
-    metadata = json.loads((source / "metadata.json").read_text())
-    for start in (metadata, *metadata["resumed"]):
-        start["command"] = without_folders(start["command"])
-    write_json(target / "metadata.json", metadata)
-    kept = target / "metrics.jsonl"
-    kept.unlink(missing_ok=True)
+def check_targets(runs: Sequence[RunResults], output: Path) -> list[Path]:
+    """The folders of the copies.
+
+    Raises:
+        ValueError: two runs have one name, or something that is no copy would be replaced.
+    """
+    names = [run.path.resolve().name for run in runs]
+    for name, number in Counter(names).items():
+        if number > 1:
+            raise ValueError(f"{number} of the runs are named {name}: rename one")
+    targets = [output / name for name in names]
+    for target in targets:
+        if (target / "checkpoints").exists():
+            raise ValueError(f"{target} is a run, not a copy of one: choose another --output")
+        if next((path for path in (target, *target.parents) if path.is_file()), None):
+            raise ValueError(f"{target} is a file or in one: choose another --output")
+    return targets
+
+
+def metrics_of(run: RunResults, lines: int) -> list[dict[str, float]]:
+    """The times of evaluations, and averages of what the run logged of weights and norms.
+
+    Raises:
+        ValueError: weights are wanted and there are none.
+    """
+    times = zip(run.steps, run.seconds, strict=True)
+    metrics: list[dict[str, float]] = [{"step": int(s), SECONDS: float(t)} for s, t in times]
     if lines:
-        metrics = thinned(source, lines)
-        kept.write_text("".join(json.dumps(line) + "\n" for line in metrics))
+        steps, weights = averaged(*read_weights(run), parts=lines)
+        for index, step in enumerate(steps):
+            line: dict[str, float] = {"step": int(step)}
+            for network, kinds in weights.items():
+                for kind, values in kinds.items():
+                    if kind in LOGGED:
+                        for task, value in zip(run.tasks, values[index], strict=True):
+                            if np.isfinite(value):
+                                line[metric_key(kind, task, network)] = float(f"{value:.4g}")
+            metrics.append(line)
+    return metrics
 
 
-def without_folders(command: list[str]) -> list[str]:
-    """A command with files by their names only, for the folders are of the machine it ran on."""
-    return [re.sub(r"[^=]*/", "", word) for word in command]
+def write_copy(run: RunResults, metrics: list[dict[str, float]], target: Path) -> None:
+    """Writes the copy of a run."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "evaluations.csv"):
+        shutil.copyfile(run.path / name, target / name)
+    write_json(target / "metadata.json", without_folders(run.run.metadata()))
+    with (target / "metrics.jsonl").open("w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in metrics)
 
 
-def thinned(source: Path, lines: int) -> list[dict[str, float]]:
-    """At most so many lines of task weights and gradient norms, with four digits."""
-    found = read_metrics(source, "fairness/")
-    return [
-        {
-            key: value if key == "step" else float(f"{value:.4g}")
-            for key, value in line.items()
-            if key == "step" or key.startswith(METRICS)
+def without_folders(metadata: Any) -> Any:
+    """Metadata whose commands have files by their names only, not where they are."""
+    if isinstance(metadata, dict):
+        return {
+            key: [re.sub(r"[^=]*/", "", word) for word in value]
+            if key == "command"
+            else without_folders(value)
+            for key, value in metadata.items()
         }
-        for line in found[:: -(-len(found) // lines)]
-    ]
+    return (
+        [without_folders(entry) for entry in metadata] if isinstance(metadata, list) else metadata
+    )
 
 
 if __name__ == "__main__":

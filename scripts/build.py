@@ -76,18 +76,18 @@ def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> Mu
 
 def build_combiner(config: TrainConfig, num_tasks: int, network: str) -> Combiner:
     """The configured combiner of "critic", "actor" or "temperature", given the options it has."""
-    method = config.method(network)
+    combiner = config.combiner_of(network)
     options: dict[str, object] = {
         "scale": config.combining.scale,
         "weighted_heads": config.combining.weighted_heads,
     }
-    if method == "fairgrad":
+    if combiner == "fairgrad":
         options |= config.fairgrad_options()
-    if method in ("si", "famo"):
+    if combiner in ("si", "famo"):
         options["min_loss"] = 0.0 if network == "critic" else config.combining.actor_min_loss
-    if method in ("rlw", "pcgrad", "graddrop"):
+    if combiner in ("rlw", "pcgrad", "graddrop"):
         options["seed"] = 3 * config.seed + ("critic", "actor", "temperature").index(network)
-    return make_combiner(method, num_tasks=num_tasks, **options)
+    return make_combiner(combiner, num_tasks=num_tasks, **options)
 
 
 def build_replay(config: TrainConfig, num_tasks: int, device: torch.device) -> ReplayBuffer:

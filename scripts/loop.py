@@ -137,6 +137,7 @@ class TrainingLoop:
                 "evaluated_step": self.evaluated_step,
                 "best_success": self.best_success,
                 "seconds": self.seconds,
+                "latest_metrics": {k: v.clone() for k, v in self.latest_metrics.items()},
                 "generator": self.generator.bit_generator.state,
                 **{name: getattr(self, name).copy() for name in self._ARRAYS},
             },
@@ -152,6 +153,7 @@ class TrainingLoop:
         self.evaluated_step = loop["evaluated_step"]
         self.best_success = loop["best_success"]
         self.seconds = loop["seconds"]
+        self.latest_metrics = loop["latest_metrics"]
         self.generator.bit_generator.state = loop["generator"]
         for name in self._ARRAYS:
             getattr(self, name)[:] = np.asarray(loop[name])
@@ -252,16 +254,15 @@ class TrainingLoop:
         scalars = {
             "charts/mean_success_rate": evaluation.mean_success,
             "charts/mean_return": float(returns.mean()),
+            "charts/seconds": round(time.monotonic() - self.started, 1),
         }
         rows = []
-        seconds = round(time.monotonic() - self.started, 1)
         for task, name in enumerate(evaluation.task_names):
             success = float(evaluation.success[task])
             scalars[f"charts/{name}_success_rate"] = success
             scalars[f"charts/{name}_return"] = float(returns[task])
             rows.append(
                 (
-                    seconds,
                     name,
                     success,
                     self.config.eval_episodes,

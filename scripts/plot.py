@@ -16,9 +16,9 @@ import tyro
 from matplotlib.figure import Figure
 
 from mtrl_fair.names import check_name
-from scripts.command_line import check_output, fail, or_fail
+from scripts.command_line import check_output, or_fail
 from scripts.figures import run_figure, success_figure, task_figure, weight_figure
-from scripts.run_results import group_runs, read_run
+from scripts.run_results import RunResults, check_labels, group_runs, read_runs
 
 
 @dataclass(frozen=True)
@@ -28,23 +28,25 @@ class Arguments:
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directories. Runs that differ in their seed only are one line, their mean."""
     figure: Literal["success", "tasks", "runs", "weights"] = "success"
-    """success: methods compared, over steps and minutes; tasks: the same, one panel per task; runs:
-    one panel per run, one line per task; weights: one run's weights and gradient norms."""
+    """success: groups of runs compared, over steps and minutes; tasks: the same over steps, one
+    panel per task; runs: one panel per run, one line per task; weights: one run's weights and
+    gradient norms."""
     output: tuple[Path, ...] = (Path("curves.png"),)
     """The files to write; their endings decide the formats: png, svg, pdf, …"""
     labels: tuple[str, ...] = ()
-    """A name per run, the same for runs of one method; none: the settings in which runs differ."""
+    """A name per run, the same for runs of one group; none: the settings in which runs differ."""
 
 
 def main(words: list[str]) -> None:
     """Reads the runs, draws and writes the figure."""
     arguments = tyro.cli(Arguments, args=words)
-    if not arguments.runs:
-        fail("no runs: give at least one run directory")
+    plt.rcParams["svg.hashsalt"] = "mtrl-fair"
     or_fail(lambda: check_files(arguments.output))
-    figure = or_fail(lambda: draw(arguments))
+    runs = read_runs(arguments.runs)
+    figure = or_fail(lambda: draw(arguments, runs))
     for path in arguments.output:
-        figure.savefig(path, dpi=150)
+        # Without its date, the same figure is the same file.
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
         print(f"written to {path}")
 
 
@@ -56,19 +58,17 @@ def check_files(paths: Sequence[Path]) -> None:
         check_name("format", path.suffix[1:], formats)
 
 
-def draw(arguments: Arguments) -> Figure:
+def draw(arguments: Arguments, runs: Sequence[RunResults]) -> Figure:
     """The figure.
 
     Raises:
-        RunError, ValueError: no such run, or one without what the figure shows.
+        ValueError: a run without what the figure shows, or see `group_runs`.
     """
-    runs = [read_run(folder) for folder in arguments.runs]
     if arguments.figure in ("success", "tasks"):
-        methods = group_runs(runs, arguments.labels)
-        return success_figure(methods) if arguments.figure == "success" else task_figure(methods)
+        groups = group_runs(runs, arguments.labels)
+        return success_figure(groups) if arguments.figure == "success" else task_figure(groups)
+    check_labels(runs, arguments.labels)
     labels = arguments.labels or tuple(run.path.name for run in runs)
-    if len(labels) != len(runs):
-        raise ValueError(f"{len(labels)} labels were given for {len(runs)} runs: give one per run")
     if arguments.figure == "runs":
         return run_figure(runs, labels)
     if len(runs) > 1:

@@ -1,9 +1,8 @@
-"""What training runs left behind, read back: evaluations and training metrics, by method."""
+"""What training runs left behind, read back: evaluations, and runs that differ in their seed."""
 
 from __future__ import annotations
 
-import csv
-import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,146 +11,164 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mtrl_fair.runs import EVALUATION_COLUMNS, MAY_CHANGE, RunDirectory, flatten
+from configs import TrainConfig, to_dict
+from envs.tasks import task_names
+from mtrl_fair.runs import MAY_CHANGE, RunDirectory, flatten
+from scripts.command_line import fail, or_fail
 
-NOT_A_METHOD = MAY_CHANGE | {"seed", "eval_every", "log_every", "threads"}
-"""Settings in which runs of one method may differ."""
+SECONDS = "charts/seconds"
+"""The metric that says when an evaluation was."""
+
+MAY_DIFFER = MAY_CHANGE | {
+    "seed",
+    "eval_every",
+    "log_every",
+    "threads",
+    "environment.num_workers",
+}
+"""Settings in which runs of one group may differ."""
 
 
 @dataclass(frozen=True)
 class RunResults:
     """One run's evaluations: E of them, of K tasks."""
 
-    path: Path
+    run: RunDirectory
     settings: dict[str, Any]
-    """The configuration under dotted keys."""
+    """The configuration under dotted keys, with today's defaults for settings it does not have."""
     tasks: tuple[str, ...]
     steps: Float[np.ndarray, "evaluation"]
     seconds: Float[np.ndarray, "evaluation"]
     success: Float[np.ndarray, "evaluation task"]
 
     @property
+    def path(self) -> Path:
+        return self.run.path
+
+    @property
     def mean(self) -> Float[np.ndarray, "evaluation"]:
         return self.success.mean(1)
 
-    def reaches(self, level: float) -> float | None:
-        """The first evaluated step whose mean success is at least `level`."""
-        reached = np.flatnonzero(self.mean >= level)
-        return float(self.steps[reached[0]]) if len(reached) else None
-
 
 @dataclass(frozen=True)
-class Method:
-    """Runs that differ in their seed."""
+class RunGroup:
+    """Runs that differ in their seed, read at the evaluations that all of them have."""
 
     label: str
     runs: tuple[RunResults, ...]
+    steps: Float[np.ndarray, "evaluation"]
+    minutes: Float[np.ndarray, "evaluation"]
+    """Averaged over runs."""
+    success: Float[np.ndarray, "run evaluation task"]
 
-    def common_steps(self) -> Float[np.ndarray, "evaluation"]:
-        """The steps at which every run was evaluated."""
-        steps = self.runs[0].steps
-        for run in self.runs[1:]:
+    @classmethod
+    def of(cls, label: str, runs: Sequence[RunResults]) -> RunGroup:
+        """Raises ValueError if two have one seed, or none of their evaluations is of one step."""
+        seeds = Counter(run.settings["seed"] for run in runs)
+        for seed in (seed for seed, number in seeds.items() if number > 1):
+            same = [str(run.path) for run in runs if run.settings["seed"] == seed]
+            raise ValueError(
+                f"{' and '.join(same)} count as runs of {label} and have the same seed {seed}:"
+                " leave one out, or tell them apart with --labels"
+            )
+        steps = runs[0].steps
+        for run in runs[1:]:
             steps = np.intersect1d(steps, run.steps)
-        return steps
+        if len(steps) == 0:
+            raise ValueError(
+                f"the runs of {label} were never evaluated at the same step: tell them apart with"
+                " --labels"
+            )
+        rows = [np.isin(run.steps, steps) for run in runs]
+        return cls(
+            label,
+            tuple(runs),
+            steps,
+            np.mean([run.seconds[row] / 60 for run, row in zip(runs, rows, strict=True)], 0),
+            np.stack([run.success[row] for run, row in zip(runs, rows, strict=True)]),
+        )
 
-    def success_at(
-        self, steps: Float[np.ndarray, "evaluation"]
-    ) -> Float[np.ndarray, "run evaluation task"]:
-        """Success of every run at steps at which all were evaluated."""
-        return np.stack([run.success[np.isin(run.steps, steps)] for run in self.runs])
 
-    def minutes_at(self, steps: Float[np.ndarray, "evaluation"]) -> Float[np.ndarray, "evaluation"]:
-        """Minutes until these steps, averaged over runs."""
-        return np.mean([run.seconds[np.isin(run.steps, steps)] / 60 for run in self.runs], 0)
+def read_runs(folders: Sequence[str]) -> list[RunResults]:
+    """The runs that a command names; it ends with one line if there is none or one is bad."""
+    if not folders:
+        fail("no runs: give at least one run directory, before flags that take several values")
+    return or_fail(lambda: [read_run(folder) for folder in folders])
 
 
 def read_run(folder: str) -> RunResults:
-    """A run's evaluations.
+    """A run's evaluations, without one that is not complete yet.
 
     Raises:
-        RunError: there is no run.
-        ValueError: it has no evaluation yet, or is from a version that did not time them.
+        RunError: there is no run, or it is not one of train.py.
+        ValueError: it has no evaluation yet, or none of this version, which times them.
     """
     run = RunDirectory.open(folder)
-    path = run.path / "evaluations.csv"
-    rows: list[dict[str, str]] = []
-    if path.exists():
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    if not rows:
+    settings = flatten(to_dict(TrainConfig())) | flatten(run.config)
+    names = settings["tasks"]
+    tasks = tuple(task_names(names[0] if len(names) == 1 else names))
+    success: dict[int, dict[str, float]] = {}
+    for row in run.evaluations():
+        success.setdefault(int(row["step"]), {})[row["task"]] = float(row["success"])
+    complete = [step for step, found in success.items() if found.keys() == set(tasks)]
+    if not complete:
         raise ValueError(f"{folder} has no evaluation yet: wait for its first one")
-    if missing := [name for name in EVALUATION_COLUMNS if name not in rows[0]]:
+    seconds = {line["step"]: line[SECONDS] for line in run.metrics() if SECONDS in line}
+    if missing := [step for step in complete if step not in seconds]:
         raise ValueError(
-            f"{path} has no column {', '.join(missing)}: expected the file of a training run of"
-            " this version"
+            f"{run.path / 'metrics.jsonl'} has no {SECONDS} at step {missing[0]}: expected that of"
+            " a run of this version"
         )
-    tasks = tuple(dict.fromkeys(row["task"] for row in rows))
-    table = np.array(
-        [[float(row[name]) for name in ("step", "seconds", "success")] for row in rows]
+    return RunResults(
+        run,
+        settings,
+        tasks,
+        np.array(complete, float),
+        np.array([seconds[step] for step in complete], float),
+        np.array([[success[step][task] for task in tasks] for step in complete]),
     )
-    table = table[: len(table) // len(tasks) * len(tasks)]  # the last may be half written
-    steps, seconds, success = table.reshape(-1, len(tasks), 3).transpose(2, 0, 1)
-    return RunResults(run.path, flatten(run.config), tasks, steps[:, 0], seconds[:, 0], success)
 
 
-def group_runs(runs: Sequence[RunResults], labels: Sequence[str] = ()) -> list[Method]:
-    """Runs with one label are one method; without labels, runs that differ in their seed only,
-    named for the settings in which methods differ.
+def group_runs(runs: Sequence[RunResults], labels: Sequence[str] = ()) -> list[RunGroup]:
+    """Runs with one label are one group; without labels, runs that agree in all settings but
+    `MAY_DIFFER`, named for the settings in which groups differ.
 
     Raises:
-        ValueError: the number of labels is not that of the runs, or tasks differ.
+        ValueError: the number of labels is not that of the runs, or tasks differ, or see
+            `RunGroup.of`.
     """
-    if labels and len(labels) != len(runs):
-        raise ValueError(
-            f"{len(labels)} labels were given for {len(runs)} runs: give one per run, the same one"
-            " for runs of one method"
-        )
+    check_labels(runs, labels)
     for run in runs:
         if run.tasks != runs[0].tasks:
             raise ValueError(
                 f"{run.path} has the tasks {', '.join(run.tasks)}, but {runs[0].path} has"
                 f" {', '.join(runs[0].tasks)}: compare runs of the same tasks"
             )
-    groups: dict[str, list[RunResults]] = {}
+    members: dict[str, list[RunResults]] = {}
     for run, label in zip(runs, labels or _labels(runs), strict=True):
-        groups.setdefault(label, []).append(run)
-    return [Method(label, tuple(members)) for label, members in groups.items()]
+        members.setdefault(label, []).append(run)
+    return [RunGroup.of(label, group) for label, group in members.items()]
 
 
-def read_metrics(folder: str | Path, prefix: str) -> list[dict[str, float]]:
-    """The lines of `metrics.jsonl` with keys that begin with the prefix: those keys and `step`.
-
-    Raises:
-        ValueError: there is no such line.
-    """
-    path = Path(folder) / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    found = []
-    for line in lines:
-        entry = json.loads(line)
-        kept = {
-            key: value
-            for key, value in entry.items()
-            if key.startswith(prefix) and value is not None  # None: it was not finite
-        }
-        if kept:
-            found.append({"step": entry["step"]} | kept)
-    if not found:
-        raise ValueError(f"{path} has no {prefix} metrics: expected those of a training run")
-    return found
+def check_labels(runs: Sequence[RunResults], labels: Sequence[str]) -> None:
+    """Raises ValueError unless there is one label per run, or none."""
+    if labels and len(labels) != len(runs):
+        raise ValueError(
+            f"{len(labels)} labels were given for {len(runs)} runs: give one per run, the same one"
+            " for runs that differ in their seed"
+        )
 
 
 def _labels(runs: Sequence[RunResults]) -> list[str]:
     """For each run, the settings in which not all agree, or their common combiner."""
-    keys = sorted({key for run in runs for key in run.settings} - NOT_A_METHOD)
+    keys = sorted({key for run in runs for key in run.settings} - MAY_DIFFER)
     differing = [key for key in keys if len({str(run.settings.get(key)) for run in runs}) > 1]
-    if not differing:
-        return [str(run.settings.get("combiner", "all runs")) for run in runs]
     differing.sort(key=lambda key: key != "combiner")  # first, and without its name
-    return [
-        " ".join(
-            ("" if key == "combiner" else f"{key.rpartition('.')[2]}=") + str(run.settings.get(key))
-            for key in differing
-        )
-        for run in runs
-    ]
+    last = Counter(key.rpartition(".")[2] for key in differing)
+
+    def shown(run: RunResults, key: str) -> str:
+        short = key.rpartition(".")[2]
+        name = "" if key == "combiner" else f"{short if last[short] == 1 else key}="
+        return f"{name}{run.settings.get(key)}"
+
+    return [" ".join(shown(run, key) for key in differing or ["combiner"]) for run in runs]

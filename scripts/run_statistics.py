@@ -37,6 +37,9 @@ def bootstrap_interval(
     """The percentile interval of an aggregate when the runs of every task are drawn anew, each
     task's apart from the others'. The draws are the same at every call.
 
+    It takes the tasks of one run for independent, which those of one network are not, and with few
+    runs percentiles cover less than their level: read it as a lower bound of the uncertainty.
+
     Raises:
         ValueError: there are fewer than three runs.
     """

@@ -1,12 +1,12 @@
 """Tables of training runs, in Markdown.
 
-python scripts/table.py RUN [RUN ...] [--table summary|tasks] [--minutes M ...] [--level L]
+python scripts/table.py RUN [RUN ...] [--table summary|tasks] [--step S] [--level L] [--labels …]
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -15,7 +15,7 @@ import tyro
 
 from scripts.benchmarks.measure import markdown_table
 from scripts.command_line import fail, or_fail
-from scripts.run_results import Method, group_runs, read_run
+from scripts.run_results import RunGroup, RunResults, group_runs, read_runs
 from scripts.run_statistics import MIN_RUNS, bootstrap_interval, interquartile_mean, mean
 
 
@@ -24,61 +24,61 @@ class Arguments:
     """Print how well training runs did, as a table in Markdown."""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run directories. Runs that differ in their seed only are one method."""
+    """Run directories. Runs that differ in their seed only are one group."""
     table: Literal["summary", "tasks"] = "summary"
-    """summary: one line per method; tasks: one line per run with the success of each task."""
+    """summary: one line per group; tasks: one line per run with the success of each task."""
     step: int | None = None
-    """The evaluation that counts; none: the last one that all runs of a method have."""
+    """The evaluation that counts; none: the last one that all runs have, or each run's own last one
+    in a table of tasks."""
     level: float = 0.95
     """The mean success whose first step is asked for (summary)."""
     labels: tuple[str, ...] = ()
-    """A name per run, the same for runs of one method; none: the settings in which runs differ."""
+    """A name per run, the same for runs of one group; none: the settings in which runs differ."""
 
 
 def main(words: list[str]) -> None:
     """Reads the runs and prints the table."""
     arguments = tyro.cli(Arguments, args=words)
-    if not arguments.runs:
-        fail("no runs: give at least one run directory")
     if not 0 < arguments.level <= 1:
         fail(f"--level is {arguments.level}, expected a success rate in (0, 1]")
-    print(or_fail(lambda: table(arguments)))
+    runs = read_runs(arguments.runs)
+    print(or_fail(lambda: table(arguments, runs)))
 
 
-def table(arguments: Arguments) -> str:
+def table(arguments: Arguments, runs: Sequence[RunResults]) -> str:
     """The table.
 
     Raises:
-        RunError, ValueError: no such run, or no such evaluation.
+        ValueError: no such evaluation, or see `group_runs`.
     """
-    methods = group_runs([read_run(folder) for folder in arguments.runs], arguments.labels)
-    steps = [counted_step(method, arguments.step) for method in methods]
+    groups = group_runs(runs, arguments.labels)
     if arguments.table == "tasks":
-        return task_table(methods, steps)
-    return summary_table(methods, steps, arguments.level)
+        return task_table(groups, arguments.step)
+    return summary_table(groups, common_step(runs, arguments.step), arguments.level)
 
 
-def counted_step(method: Method, step: int | None) -> float:
-    """The step whose evaluation counts.
+def common_step(runs: Sequence[RunResults], step: int | None) -> float:
+    """The given step, or the last one at which all runs were evaluated.
 
     Raises:
-        ValueError: not all runs of the method were evaluated there.
+        ValueError: there is none, or it is not one of those.
     """
-    common = method.common_steps()
-    if len(common) == 0:
-        raise ValueError(f"the runs of {method.label} have no evaluated step in common")
+    common = set.intersection(*(set(run.steps.tolist()) for run in runs))
+    if not common:
+        raise ValueError("the runs were never evaluated at the same step: give fewer of them")
     if step is not None and step not in common:
         raise ValueError(
-            f"--step {step} is no evaluation of all runs of {method.label}: choose from"
-            f" {', '.join(f'{value:.0f}' for value in common)}"
+            f"--step {step} is not one at which all runs were evaluated: choose from"
+            f" {', '.join(f'{value:.0f}' for value in sorted(common))}"
         )
-    return float(common[-1] if step is None else step)
+    return max(common) if step is None else float(step)
 
 
-def summary_table(methods: Sequence[Method], steps: Sequence[float], level: float) -> str:
-    """One line per method. Intervals are 95 % stratified bootstrap ones, from three runs on."""
+def summary_table(groups: Sequence[RunGroup], step: float, level: float) -> str:
+    """One line per group, evaluations after the step left out. Intervals are 95 % stratified
+    bootstrap ones, from three runs on."""
     header = [
-        "method",
+        "",
         "runs",
         "steps",
         "minutes",
@@ -88,39 +88,46 @@ def summary_table(methods: Sequence[Method], steps: Sequence[float], level: floa
         f"steps to {level:g}",
     ]
     rows = []
-    for method, step in zip(methods, steps, strict=True):
-        at = np.array([step])
-        scores = method.success_at(at)[:, 0]
-        best = np.mean([run.mean[run.steps <= step].max() for run in method.runs])
-        reached = [run.reaches(level) for run in method.runs]
+    for group in groups:
+        so_far = group.steps <= step
+        scores = group.success[:, so_far]
+        means = scores.mean(2)
         rows.append(
             [
-                method.label,
-                str(len(method.runs)),
+                group.label,
+                str(len(group.runs)),
                 f"{step:,.0f}",
-                f"{method.minutes_at(at)[0]:.0f}",
-                _with_interval(scores, mean),
-                _with_interval(scores, interquartile_mean),
-                f"{best:.3f}",
-                ", ".join("never" if value is None else f"{value:,.0f}" for value in reached),
+                f"{group.minutes[so_far][-1]:.0f}",
+                _with_interval(scores[:, -1], mean),
+                _with_interval(scores[:, -1], interquartile_mean),
+                f"{means.max(1).mean():.3f}",
+                "; ".join(steps_to(level, group.steps[so_far], run) for run in means),
             ]
         )
     return markdown_table(header, rows)
 
 
-def task_table(methods: Sequence[Method], steps: Sequence[float]) -> str:
-    """One line per run: its seed, minutes, and the success of every task."""
-    tasks = methods[0].runs[0].tasks
-    header = ["method", "seed", "steps", "minutes", *tasks, "mean"]
+def steps_to(level: float, steps: np.ndarray, success: np.ndarray) -> str:
+    """The first evaluated step with at least this success, or that there was none so far."""
+    reached = np.flatnonzero(success >= level)
+    return f"{steps[reached[0]]:,.0f}" if len(reached) else f"> {steps[-1]:,.0f}"
+
+
+def task_table(groups: Sequence[RunGroup], step: int | None) -> str:
+    """One line per run: its commit, seed, minutes, and the success of every task."""
+    tasks = groups[0].runs[0].tasks
+    header = ["", "seed", "commit", "steps", "minutes", *tasks, "mean"]
     rows = []
-    for method, step in zip(methods, steps, strict=True):
-        for run in method.runs:
-            (index,) = np.flatnonzero(run.steps == step)
+    for group in groups:
+        for run in group.runs:
+            at = common_step([run], step)
+            (index,) = np.flatnonzero(run.steps == at)
             rows.append(
                 [
-                    method.label,
+                    group.label,
                     str(run.settings["seed"]),
-                    f"{step:,.0f}",
+                    (run.run.metadata().get("commit") or "unknown")[:7],
+                    f"{at:,.0f}",
                     f"{run.seconds[index] / 60:.0f}",
                     *(f"{value:.2f}" for value in run.success[index]),
                     f"{run.mean[index]:.3f}",
@@ -129,8 +136,7 @@ def task_table(methods: Sequence[Method], steps: Sequence[float]) -> str:
     return markdown_table(header, rows)
 
 
-def _with_interval(scores: np.ndarray, aggregate: object) -> str:
-    assert callable(aggregate)
+def _with_interval(scores: np.ndarray, aggregate: Callable[[np.ndarray], np.ndarray]) -> str:
     value = f"{float(aggregate(scores)):.3f}"
     if len(scores) < MIN_RUNS:
         return value

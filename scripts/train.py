@@ -68,10 +68,11 @@ def main(arguments: list[str]) -> None:
                 " --total-steps to continue it."
             )
             return
+        step = state["step"]
         or_fail(run.lock)
-        run.note_resume(state["step"])
+        or_fail(lambda: run.rewind(step))
+        run.note_resume(step)
         run.write_config(to_dict(config))
-        run.rewind(state["step"])
     else:
         state = None
         config = settle_overlap(config, device)
@@ -130,7 +131,7 @@ def train(
         when = f"at step {loop.step + 1}"
         if device.type == "cuda":
             when = f"in the {config.log_every} steps before {loop.step + 1}"
-        bounded = config.method("actor") in ("si", "famo")
+        bounded = config.combiner_of("actor") in ("si", "famo")
         bound = ", a lower --combining.actor-min-loss" if bounded else ""
         fail(
             f"the {error.what} of {names} is not finite {when}. Training stopped."

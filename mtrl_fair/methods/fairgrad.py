@@ -23,7 +23,8 @@ class FairGrad(GramianCombiner):
 
     The last three options are not the paper's. They answer one property of alpha > 1: where task
     gradients do not correlate, task i adds w_i ‖g_i‖ = ‖g_i‖^((1 - alpha) / (1 + alpha)) to the
-    direction, so that tasks whose gradients are small for want of anything to learn lead it.
+    direction, so that tasks whose gradients are small for want of anything to learn lead it. The
+    residual is that of equation 4 as it was solved, before weights are cut or replaced.
 
     Args:
         alpha: the fairness exponent, at least 0.
@@ -37,7 +38,7 @@ class FairGrad(GramianCombiner):
     """
 
     squared_norms: Tensor
-    steps: Tensor
+    steps_taken: Tensor
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class FairGrad(GramianCombiner):
             # Zero until a task has had a gradient, which then counts whole.
             self.register_buffer("squared_norms", torch.zeros(self.num_tasks or 0))
         if warmup_steps:
-            self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+            self.register_buffer("steps_taken", torch.zeros((), dtype=torch.int64))
         # torch's linear solver, which "newton" needs, is not known to be capturable.
         self.capturable = solver == "sgd"
 
@@ -88,7 +89,7 @@ class FairGrad(GramianCombiner):
         if self.max_weight is not None:
             weights = weights.clamp(max=self.max_weight)
         if self.warmup_steps:
-            weights = torch.where(self.steps < self.warmup_steps, 1, weights)
+            weights = torch.where(self.steps_taken < self.warmup_steps, 1, weights)
         return weights, residual
 
     def aggregate(
@@ -100,11 +101,12 @@ class FairGrad(GramianCombiner):
             self.squared_norms.copy_(torch.where(present, kept.lerp(squares, self.norm_rate), kept))
         aggregate = super().aggregate(rows, gramian, task_losses, present)
         if self.warmup_steps:
-            self.steps += 1
+            self.steps_taken += 1
         return aggregate
 
     def _solve(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
         return solve(gramian, self.alpha, self.solver, precondition=self.precondition)
 
     def extra_repr(self) -> str:
-        return f"alpha={self.alpha}, solver={self.solver!r}, scale={self.scale!r}"
+        own = ("alpha", "solver", "norm_rate", "max_weight", "warmup_steps", "scale")
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in own)

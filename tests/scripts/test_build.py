@@ -89,7 +89,7 @@ def test_fairgrad_gets_every_option_it_has():
         "precondition": False,
         "norm_rate": 0.5,
         "max_weight": 3.0,
-        "warmup_updates": 7,
+        "warmup_steps": 7,
         "scale": "tasks",
     }
     config = dataclasses.replace(

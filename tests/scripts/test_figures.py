@@ -1,0 +1,197 @@
+"""What figures, tables and archives show of runs whose numbers say which they are."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from scripts import archive, plot, table
+from scripts.figures import run_figure, success_figure, task_figure, weight_figure
+from scripts.run_results import group_runs, read_run, read_runs
+from scripts.run_weights import read_weights
+from tests.scripts.written_runs import TASKS, make_run, success
+
+
+@pytest.fixture(autouse=True)
+def _no_open_figures():
+    yield
+    plt.close("all")
+
+
+def test_the_success_figure_shows_means_over_steps_and_minutes(tmp_path):
+    paths = [make_run(tmp_path, name, seed=i) for i, name in enumerate("abc")]
+    figure = success_figure(group_runs(read_runs(paths)))
+    over_steps, over_minutes = figure.axes
+    line, *single = over_steps.lines
+    assert line.get_xdata().tolist() == [1, 2, 3]
+    np.testing.assert_allclose(line.get_ydata(), [(step + 0.5 + 1) / 100 for step in (1, 2, 3)])
+    np.testing.assert_allclose(
+        single[2].get_ydata(), [(step + 0.5 + 2) / 100 for step in (1, 2, 3)]
+    )
+    np.testing.assert_allclose(over_minutes.lines[0].get_xdata(), np.arange(1, 4) + 1 / 60)
+    assert len(over_steps.collections) == 1  # the band, from three runs on
+    low, high = over_steps.collections[0].get_datalim(over_steps.transData).intervaly
+    assert low < line.get_ydata()[0] < line.get_ydata()[-1] < high
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["fairgrad (3 runs)"]
+    assert not success_figure(group_runs(read_runs(paths[:2]))).axes[0].collections
+
+
+def test_the_task_figure_has_one_panel_per_task(tmp_path):
+    groups = group_runs(
+        read_runs([make_run(tmp_path, name, combiner=name) for name in ("ls", "pcgrad")])
+    )
+    axes = task_figure(groups).axes
+    assert [axis.get_title() for axis in axes] == list(TASKS)
+    for k, axis in enumerate(axes):
+        expected = [success(k, step, 0) for step in (1000, 2000, 3000)]
+        np.testing.assert_allclose([line.get_ydata() for line in axis.lines], [expected] * 2)
+
+
+def test_the_run_figure_shows_whole_runs_and_one_colour_per_task(tmp_path):
+    runs = read_runs(
+        [
+            make_run(tmp_path, "long", steps=(1000, 9000)),
+            make_run(tmp_path, "short", tasks=("push-v3", "door-open-v3")),
+        ]
+    )
+    figure = run_figure(runs, ["one", "two"])
+    long, short = figure.axes
+    assert (long.get_title(), short.get_title()) == ("one", "two")
+    assert long.get_xlim()[1] > 9  # though the axis is shared with the shorter run
+    lines = {
+        (axis.get_title(), line.get_label()): line for axis in (long, short) for line in axis.lines
+    }
+    push = lines["one", "push-v3"], lines["two", "push-v3"]
+    assert push[0].get_color() == push[1].get_color()
+    assert lines["two", "door-open-v3"].get_color() != push[0].get_color()
+    np.testing.assert_allclose(push[0].get_ydata(), [success(1, step, 0) for step in (1000, 9000)])
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == ["reach-v3", "push-v3", "mean", "door-open-v3"]
+
+
+def test_the_weight_figure_shows_weights_norms_and_shares(tmp_path):
+    axes = weight_figure(read_run(make_run(tmp_path, "run")), "title").axes
+    weight, actor_weight, norm, _, share, actor_share = axes
+    np.testing.assert_allclose(weight.lines[1].get_ydata(), 0.1)
+    np.testing.assert_allclose(norm.lines[1].get_ydata(), 60)
+    # 1 x 3 and 0.1 x 60
+    np.testing.assert_allclose(share.lines[0].get_ydata(), 1 / 3)
+    np.testing.assert_allclose(actor_share.lines[1].get_ydata(), 2 / 3)
+    assert (weight.get_title(), actor_weight.get_title()) == ("critic", "actor")
+
+
+def test_the_weight_figure_shows_what_there_is(tmp_path):
+    run = read_run(make_run(tmp_path, "run", networks=("actor",)))
+    critic, actor, *_ = weight_figure(run, "title").axes
+    assert not critic.lines
+    assert len(actor.lines) == 2
+
+
+@pytest.mark.parametrize("figure", ["success", "tasks", "runs", "weights"])
+def test_figures_are_written_in_every_format_asked_for(tmp_path, figure, capsys):
+    outputs = [tmp_path / "figure.png", tmp_path / "figure.svg"]
+    words = [make_run(tmp_path, "run"), "--figure", figure, "--output", *map(str, outputs)]
+    plot.main(words)
+    first = [path.read_bytes() for path in outputs]
+    assert first[0].startswith(b"\x89PNG")
+    assert b"<svg" in first[1]
+    assert capsys.readouterr().out.count("written to") == 2
+    plot.main(words)
+    assert [path.read_bytes() for path in outputs] == first
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_a_summary_counts_what_all_runs_have(tmp_path, capsys):
+    paths = [make_run(tmp_path, f"run{seed}", seed=seed) for seed in range(3)]
+    longer = make_run(tmp_path, "longer", combiner="ls", steps=(1000, 2000, 3000, 4000))
+    table.main([*paths, longer, "--level", "0.045"])
+    lines = capsys.readouterr().out.splitlines()
+    assert cells(lines[0])[1:] == [
+        *("runs", "steps", "minutes", "mean success", "IQM", "best mean", "steps to 0.045")
+    ]
+    found = cells(lines[2])
+    assert found[:4] == ["fairgrad", "3", "3,000", "3"]
+    assert found[4].startswith("0.045 [0.0")
+    assert found[6:] == ["0.045", "> 3,000; 3,000; 2,000"]
+    assert cells(lines[3]) == ["ls", "1", "3,000", "3", "0.035", "0.035", "0.035", "> 3,000"]
+    table.main([paths[0], "--step", "2000", "--labels", "mine"])
+    found = cells(capsys.readouterr().out.splitlines()[2])
+    assert found[:5] == ["mine", "1", "2,000", "2", "0.025"]
+
+
+def test_a_table_of_tasks_has_one_line_per_run(tmp_path, capsys):
+    runs = [make_run(tmp_path, "one"), make_run(tmp_path, "two", seed=7, combiner="ls")]
+    table.main([*runs, "--table", "tasks"])
+    lines = capsys.readouterr().out.splitlines()
+    assert cells(lines[0])[1:] == ["seed", "commit", "steps", "minutes", *TASKS, "mean"]
+    commit = (read_run(runs[0]).run.metadata()["commit"] or "unknown")[:7]
+    assert cells(lines[3]) == ["ls", "7", commit, "3,000", "3", "0.10", "0.11", "0.105"]
+
+
+def test_an_archive_is_a_run_without_checkpoints_and_folders(tmp_path):
+    path = make_run(tmp_path, "run")
+    metadata = json.loads((tmp_path / "run" / "metadata.json").read_text())
+    metadata["command"] = ["/home/me/train.py", "--run-dir=/home/me/x", "--seed", "1"]
+    metadata["resumed"] = [{"step": 5, "command": ["train.py", "--resume", "/home/me/x"]}]
+    (tmp_path / "run" / "metadata.json").write_text(json.dumps(metadata))
+    archive.main([path, "--output", str(tmp_path / "kept"), "--lines", "7"])
+    copy = tmp_path / "kept" / "run"
+    assert {p.name for p in copy.iterdir()} == {
+        *("config.json", "metadata.json", "evaluations.csv", "metrics.jsonl")
+    }
+    kept = json.loads((copy / "metadata.json").read_text())
+    assert kept["command"] == ["train.py", "--run-dir=x", "--seed", "1"]
+    assert kept["resumed"][0]["command"] == ["train.py", "--resume", "x"]
+    assert kept["versions"] == metadata["versions"]
+    original, found = read_run(path), read_run(str(copy))
+    assert found.success.tolist() == original.success.tolist()
+    assert found.seconds.tolist() == original.seconds.tolist()
+    steps, weights = read_weights(found)
+    assert steps.tolist() == [450, 850, 1250, 1650, 2050, 2450, 2850]
+    np.testing.assert_allclose(weights["actor"]["weight"], [[1, 0.1]] * 7)
+    np.testing.assert_allclose(weights["critic"]["gradient_norm"], [[3, 60]] * 7)
+    archive.main([path, "--output", str(tmp_path / "kept"), "--lines", "0"])  # over the first
+    with pytest.raises(ValueError, match="has no task weights"):
+        read_weights(read_run(str(copy)))
+
+
+def test_an_archive_replaces_no_run(tmp_path, capsys):
+    path = make_run(tmp_path, "run")
+    elsewhere = make_run(tmp_path / "other", "run", seed=4)
+    before = {file: file.read_bytes() for file in (tmp_path / "run").glob("*.*")}
+    with pytest.raises(SystemExit):
+        archive.main([elsewhere, "--output", str(tmp_path)])
+    assert f"{path} is a run, not a copy of one" in capsys.readouterr().err
+    assert before == {file: file.read_bytes() for file in (tmp_path / "run").glob("*.*")}
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "message"),
+    [
+        (plot, [], "no runs: give at least one run directory, before flags"),
+        (table, [], "no runs"),
+        (archive, ["--output", "x"], "no runs"),
+        (plot, ["nowhere"], "there is no run at nowhere"),
+        (table, ["nowhere"], "there is no run at nowhere"),
+        (archive, ["nowhere", "--output", "x"], "there is no run at nowhere"),
+        (plot, ["RUN", "--output", "no/such/x.png"], "there is no folder no/such"),
+        (plot, ["RUN", "--output", "x.foo"], "unknown format 'foo'"),
+        (plot, ["RUN", "--figure", "runs", "--labels", "a", "b"], "2 labels were given for 1 runs"),
+        (plot, ["RUN", "RUN", "--figure", "weights"], "shows one run, but 2 were given"),
+        (table, ["RUN", "--step", "7"], "--step 7 is not one at which all runs were evaluated"),
+        (table, ["RUN", "--level", "0"], "--level is 0"),
+        (archive, ["RUN", "RUN", "--output", "x"], "2 of the runs are named run"),
+        (archive, ["RUN", "--output", "x", "--lines", "-1"], "--lines is -1"),
+        (archive, ["RUN", "--output", "RUN/config.json"], "is a file or in one"),
+    ],
+)
+def test_bad_input_exits_with_2(script, words, message, tmp_path, capsys):
+    path = make_run(tmp_path, "run")
+    with pytest.raises(SystemExit) as stopped:
+        script.main([word.replace("RUN", path) for word in words])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
