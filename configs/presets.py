@@ -22,9 +22,9 @@ PRESETS: dict[str, TrainConfig] = {
     # The paper's RL run (section 5.2) as far as Meta-World v3 allows. Departures: v3 environments
     # with the v1 reward, because the v1 environments are gone; the same number of samples from
     # every task, not a batch drawn uniformly over tasks; rewards normalised when sampled, not when
-    # stored, the first thousand counting alike; the true last observation of an episode stored, not the next one's first; this
-    # agent's initialisation, bounds of the log standard deviation and temperature loss, not those
-    # of mtrl. Not comparable with Table 4.
+    # stored, the first thousand counting alike; the true last observation of an episode stored, not
+    # the next one's first; this agent's initialisation, bounds of the log standard deviation and
+    # temperature loss, not those of mtrl. Not comparable with Table 4.
     "mt10-fairgrad-paper": replace(
         _FAIRGRAD,
         architecture="none",

@@ -28,6 +28,11 @@ MAY_DIFFER = MAY_CHANGE | {
 }
 """Settings in which runs of one group may differ."""
 
+OF_FAIRGRAD = {"alpha", "solver"} | {
+    f"combining.{name}" for name in ("precondition", "norm_rate", "max_weight", "warmup_steps")
+}
+"""Settings that mean nothing without it."""
+
 
 @dataclass(frozen=True)
 class RunResults:
@@ -166,9 +171,14 @@ def _labels(runs: Sequence[RunResults]) -> list[str]:
     differing.sort(key=lambda key: key != "combiner")  # first, and without its name
     last = Counter(key.rpartition(".")[2] for key in differing)
 
-    def shown(run: RunResults, key: str) -> str:
-        short = key.rpartition(".")[2]
-        name = "" if key == "combiner" else f"{short if last[short] == 1 else key}="
-        return f"{name}{run.settings.get(key)}"
+    def describe(run: RunResults) -> str:
+        used = {run.settings[key] for key in ("combiner", "combining.critic", "combining.actor")}
+        words = []
+        for key in differing or ["combiner"]:
+            short = key.rpartition(".")[2]
+            name = "" if key == "combiner" else f"{short if last[short] == 1 else key}="
+            if "fairgrad" in used or key not in OF_FAIRGRAD:
+                words.append(f"{name}{run.settings.get(key)}")
+        return " ".join(words)
 
-    return [" ".join(shown(run, key) for key in differing or ["combiner"]) for run in runs]
+    return [describe(run) for run in runs]

@@ -78,7 +78,7 @@ def test_groups_are_named_for_what_tells_them_apart(tmp_path):
     ]
     assert [group.label for group in group_runs(read_runs(paths))] == [
         "fairgrad alpha=1.0",
-        "nash_mtl alpha=2.0",
+        "nash_mtl",
     ]
 
 
