@@ -221,11 +221,7 @@ class RunDirectory:
                 f" {','.join(self.columns)}: it is of another version (metadata.json names the"
                 " commit), or of another kind of run"
             )
-        return [
-            dict(zip(self.columns, row, strict=True))
-            for row in rows[1:]
-            if len(row) == len(self.columns)
-        ]
+        return [dict(zip(self.columns, row, strict=True)) for row in rows[1:]]
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl` that are whole."""

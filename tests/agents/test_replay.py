@@ -109,6 +109,7 @@ def test_state_round_trip_continues_bit_for_bit():
             replay.add(transition(step))
         for ours, theirs in zip(original.sample(6), restored.sample(6), strict=True):
             assert torch.equal(ours, theirs)
+        assert torch.equal(original.reward_variance, restored.reward_variance)
 
 
 def test_a_generator_of_another_device_is_reseeded_from_what_was_saved():

@@ -74,6 +74,8 @@ def test_weights_given_a_gramian_do_not_advance_the_running_norms():
     combiner = FairGrad(num_tasks=K, norm_rate=0.5)
     gramian = ROWS @ ROWS.mT
     first = combiner(9 * gramian)
+    own = expected_weights(3 * ROWS, 3 * ROWS.norm(dim=1))
+    torch.testing.assert_close(first, own, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(combiner(9 * gramian), first)
     combine(combiner)
     torch.testing.assert_close(

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from mtrl_fair.runs import RunDirectory
 from scripts import archive, plot, table
 from scripts.figures import run_figure, success_figure, task_figure, weight_figure
 from scripts.run_results import group_runs, read_run, read_runs
@@ -121,6 +122,20 @@ def test_a_summary_counts_what_all_runs_have(tmp_path, capsys):
     table.main([paths[0], "--step", "2000", "--labels", "mine"])
     found = cells(capsys.readouterr().out.splitlines()[2])
     assert found[:5] == ["mine", "1", "2,000", "2", "0.025"]
+
+
+def test_the_best_mean_is_that_of_each_run_s_own_best_evaluation(tmp_path, capsys):
+    paths = [make_run(tmp_path, f"run{seed}", seed=seed, steps=()) for seed in range(2)]
+    for path, rates in zip(paths, [(0.2, 0.8, 0.4), (0.6, 0.0, 0.2)], strict=True):
+        for step, rate in zip((1000, 2000, 3000), rates, strict=True):
+            rows = [(task, rate, 50, 1.0, 2.0) for task in TASKS]
+            RunDirectory.open(path).add_evaluation(step, rows)
+        with open(f"{path}/metrics.jsonl", "a") as file:
+            for step in (1000, 2000, 3000):
+                file.write(json.dumps({"step": step, "charts/seconds": 1.0}) + "\n")
+    table.main([*paths, "--level", "0.5"])
+    found = cells(capsys.readouterr().out.splitlines()[2])
+    assert found[4:] == ["0.300", "0.300", "0.700", "2,000; 1,000"]
 
 
 def test_a_table_of_tasks_has_one_line_per_run(tmp_path, capsys):
