@@ -53,6 +53,9 @@ class SACConfig:
     """Gamma, per environment step."""
     target_rate: float = 0.005
     """Tau: the share of the critic that enters its target network at every update."""
+    policy_average_rate: float | None = None
+    """The share of the policy that enters its running average at every update. With it, the average
+    acts in evaluations and the policy itself in training. None: no average."""
     initial_temperature: float = 1.0
     """Entropy coefficient at step 0."""
     per_task_temperature: bool = True
@@ -90,6 +93,9 @@ class SACConfig:
             raise ValueError(f"discount is {self.discount}, expected a number from 0 to 1")
         if not 0 < self.target_rate <= 1:
             raise ValueError(f"target_rate is {self.target_rate}, expected a number in (0, 1]")
+        rate = self.policy_average_rate
+        if rate is not None and not 0 < rate <= 1:
+            raise ValueError(f"policy_average_rate is {rate}, expected a number in (0, 1] or None")
         if not self.log_std_min < self.log_std_max:
             raise ValueError(
                 f"log_std_min is {self.log_std_min}, expected less than log_std_max"

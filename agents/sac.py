@@ -106,6 +106,10 @@ class MultiTaskSAC:
         )
         self.target_critic = copy.deepcopy(self.critic)
         self.target_parameters = FlatParameters(self.target_critic)
+        self.average_actor: TaskNetwork | None = None
+        if config.policy_average_rate is not None:
+            self.average_actor = copy.deepcopy(self.actor)
+            self.average_parameters = FlatParameters(self.average_actor)
         # Critic and actor take turns in one buffer for their task gradients.
         optimizers = (self.actor_optimizer, self.critic_optimizer)
         size = max(optimizer.buffer_size(num_tasks) for optimizer in optimizers)
@@ -126,13 +130,15 @@ class MultiTaskSAC:
     def act(
         self, observation: Float[np.ndarray, "task obs"], *, deterministic: bool = False
     ) -> Float[np.ndarray, "task act"]:
-        """One action per task: a sample, or the tanh of the mean.
+        """One action per task: a sample, or the tanh of the mean (of the averaged policy, if there
+        is one).
 
         Raises:
             NonFiniteError: the policy's output is not finite.
         """
         features = torch.as_tensor(observation, dtype=torch.float32, device=self.device)
-        mean, log_std = self._policy(self.actor(features.unsqueeze(1)))
+        actor = self.average_actor if deterministic and self.average_actor else self.actor
+        mean, log_std = self._policy(actor(features.unsqueeze(1)))
         if deterministic:
             action = torch.tanh(mean)
         else:
@@ -143,7 +149,7 @@ class MultiTaskSAC:
         return on_host
 
     def update(self, batch: Batch) -> Metrics:
-        """One step of critic, actor, temperature and target networks.
+        """One step of critic, actor, temperature, target networks and averaged policy.
 
         Raises:
             NonFiniteError: a task's loss or gradient is not finite. On CUDA only `check` raises.
@@ -152,6 +158,7 @@ class MultiTaskSAC:
         actor_metrics, log_prob = self.update_actor(batch)
         temperature_metrics = self.update_temperature(log_prob)
         self.update_target()
+        self.update_average()
         return critic_metrics | actor_metrics | temperature_metrics
 
     @property
@@ -244,6 +251,14 @@ class MultiTaskSAC:
         critic = self.critic_optimizer.parameters.vector
         self.target_parameters.vector.lerp_(critic, self.config.target_rate)
 
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Moves the averaged policy, if there is one, towards the policy by the share
+        `policy_average_rate`."""
+        if self.config.policy_average_rate is not None:
+            actor = self.actor_optimizer.parameters.vector
+            self.average_parameters.vector.lerp_(actor, self.config.policy_average_rate)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that acting and updating depend on."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
@@ -300,6 +315,8 @@ class MultiTaskSAC:
             "actor_combiner": self.actor_combiner,
             "critic_combiner": self.critic_combiner,
         }
+        if self.average_actor is not None:
+            parts["average_actor"] = self.average_actor
         if self.temperature_combiner is not None:
             parts["temperature_combiner"] = self.temperature_combiner
         return parts

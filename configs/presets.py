@@ -9,10 +9,26 @@ from configs.config import CombinerConfig, EnvironmentConfig, TrainConfig
 
 _FAIRGRAD = TrainConfig()
 _SMALL_NETWORK = NetworkConfig(width=256, layer_norm=True)
+# Chosen by what it reaches per minute on two cores (docs/results.md).
 _SMALL = replace(
     _FAIRGRAD,
-    total_steps=200_000,
-    agent=SACConfig(actor=_SMALL_NETWORK, critic=_SMALL_NETWORK, batch_size=64),
+    total_steps=800_000,
+    eval_every=20_000,
+    log_every=1_000,
+    updates_per_step=0.25,
+    alpha=1.0,
+    agent=SACConfig(
+        actor=_SMALL_NETWORK,
+        critic=_SMALL_NETWORK,
+        batch_size=64,
+        actor_learning_rate=1e-3,
+        critic_learning_rate=1e-3,
+        temperature_learning_rate=1e-3,
+        target_rate=0.02,
+        policy_average_rate=5e-4,
+        normalize_reward=True,
+        reward_rate=1e-5,
+    ),
 )
 _QUICK_NETWORK = NetworkConfig(width=128, layer_norm=True)
 
@@ -52,12 +68,13 @@ PRESETS: dict[str, TrainConfig] = {
     # What `make train` runs: minutes on two cores.
     "mt10-quickstart": replace(
         _SMALL,
-        total_steps=10_000,
-        eval_every=2_000,
+        total_steps=40_000,
+        eval_every=8_000,
         eval_episodes=5,
-        learning_starts=1_000,
-        log_every=100,
+        log_every=500,
         threads=1,
-        agent=SACConfig(actor=_QUICK_NETWORK, critic=_QUICK_NETWORK, batch_size=64),
+        agent=replace(
+            _SMALL.agent, actor=_QUICK_NETWORK, critic=_QUICK_NETWORK, policy_average_rate=2e-3
+        ),
     ),
 }

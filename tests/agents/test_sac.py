@@ -19,6 +19,7 @@ from agents import (
 )
 from agents.flat_parameters import FlatParameters
 from agents.losses import actor_loss, critic_loss, td_target
+from agents.networks import Linear
 from agents.policy import squashed_sample
 from mtrl_fair import fairgrad_weights, make_combiner
 from tests.agents.small_agent import ACT, NETWORK, OBS, B, K, make_agent, make_batch
@@ -189,7 +190,7 @@ def test_every_weight_writes_its_task_gradients_where_they_are_kept(layer_norm, 
         (K, *module.weight.shape)
         for network in (agent.critic, agent.actor)
         for module in network.trunk
-        if hasattr(module, "weight") and module.weight.shape[-2] > 1
+        if isinstance(module, Linear)
     ]
     assert len(linear) == 4
     assert set(linear) <= set(direct)
@@ -264,6 +265,8 @@ def test_learns_two_opposite_identity_tasks(combiner, precision):
         ({"batch_size": 0}, "batch_size is 0"),
         ({"discount": 1.5}, "discount is 1.5"),
         ({"target_rate": 0.0}, "target_rate is 0.0"),
+        ({"policy_average_rate": 0.0}, "policy_average_rate is 0.0"),
+        ({"reward_rate": 0.0}, "reward_rate is 0.0"),
         ({"actor_learning_rate": -1.0}, "actor_learning_rate is -1.0"),
         ({"log_std_min": 3.0}, "log_std_min is 3.0"),
         ({"max_grad_norm": 0.0}, "max_grad_norm is 0.0"),

@@ -1,6 +1,7 @@
 """What decides an agent's numbers: its seed and its state."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -46,6 +47,39 @@ def test_state_round_trip_continues_bit_for_bit():
         for key in metrics:
             assert torch.equal(metrics[key], restored_metrics[key]), key
         np.testing.assert_array_equal(agent.act(observation), restored.act(observation))
+
+
+def test_the_averaged_policy_acts_in_evaluations():
+    agent = make_agent(config=dataclasses.replace(CONFIG, policy_average_rate=0.3))
+    plain = make_agent()
+    observation = np.ones((K, OBS), np.float32)
+    expected = [parameter.clone() for parameter in agent.actor.parameters()]
+    for step in range(4):
+        for learner in (agent, plain):
+            learner.update(make_batch(step))
+        pairs = zip(expected, agent.actor.parameters(), strict=True)
+        expected = [0.7 * mean + 0.3 * new for mean, new in pairs]
+    for mean, new, same in zip(
+        expected, agent.actor.parameters(), plain.actor.parameters(), strict=True
+    ):
+        assert torch.equal(new, same)  # training does not see the average
+        assert not torch.equal(new, mean)
+    np.testing.assert_array_equal(agent.act(observation), plain.act(observation))
+
+    for parameter, mean in zip(plain.actor.parameters(), expected, strict=True):
+        parameter.copy_(mean)
+    np.testing.assert_allclose(
+        agent.act(observation, deterministic=True),
+        plain.act(observation, deterministic=True),
+        rtol=1e-5,
+    )
+
+    restored = make_agent(config=agent.config, seed=3)
+    restored.load_state_dict(copy.deepcopy(agent.state_dict()))
+    for learner in (agent, restored):
+        learner.update(make_batch(9))
+    actions = [learner.act(observation, deterministic=True) for learner in (agent, restored)]
+    np.testing.assert_array_equal(*actions)
 
 
 def test_a_state_of_another_device_leaves_the_optimisers_to_this_one():

@@ -100,6 +100,7 @@ def test_no_architecture_waits_for_the_device(architecture):
     [
         {"precision": "bf16"},
         {"normalize_reward": True},
+        {"policy_average_rate": 0.1},
         {"per_task_temperature": False, "combine_temperature": True},
         {"max_grad_norm": None},
         {"scale": "norm", "max_norm": 1.0, "weighted_heads": True},
