@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import math
 import tempfile
 import time
 from collections import Counter
@@ -83,7 +84,7 @@ class TrainArguments:
     presets: tuple[str, ...] = ("mt10-fairgrad", "mt10-small")
     """The runs to time, by the names that train.py knows."""
     steps: int = 200
-    """Vector steps of a turn, each with an update."""
+    """Vector steps of a turn, with the updates that the preset makes in them, at least one."""
     rounds: int = 3
     """Turns of every preset; the one of median speed is shown."""
     tasks: tuple[str, ...] | None = None
@@ -110,6 +111,12 @@ class TrainArguments:
         for preset in self.presets:
             check_name("preset", preset, PRESETS)
             self.config(preset).check()
+            rate = PRESETS[preset].updates_per_step
+            if self.steps * rate < 1:
+                raise ValueError(
+                    f"--steps is {self.steps}, expected at least {math.ceil(1 / rate)}: {preset}"
+                    f" makes {rate:g} updates per step"
+                )
         resolve_device(self.device)
         if self.docs is not None:  # before the minutes that measuring takes
             split_at_section(self.docs, SECTION)

@@ -59,7 +59,7 @@ def test_it_writes_a_row_per_preset_whose_parts_sum_to_the_whole(written):
         assert row["steps_per_second"] == max(row["per_round"])  # the faster of two
         wholes = [sum(turn.values()) for turn in row["milliseconds_per_round"]]
         assert [1e3 / whole for whole in wholes] == pytest.approx(row["per_round"])
-    assert [row["total_steps"] for row in result["rows"]] == [10_000, 2_000_000]
+    assert [row["total_steps"] for row in result["rows"]] == [40_000, 2_000_000]
 
 
 def test_its_ratios_are_shares_of_its_rows(written):
@@ -128,14 +128,14 @@ def test_every_second_counts_once_for_its_part(monkeypatch):
         (loop_module, "evaluate", 1e4),
     ):
         clock.slow(owner, name, seconds)
-    report = train.run(TrainArguments(**QUICK, steps=3, rounds=2), Console(quiet=True))
+    report = train.run(TrainArguments(**QUICK, steps=4, rounds=2), Console(quiet=True))
     (row,) = report.rows
     expected = {
         "act": 1,
         "environment": 2 + 3,
         "storing": 4,
-        "sampling": 5,
-        "update": 6,
+        "sampling": 5 / 4,  # one update in four steps
+        "update": 6 / 4,
         LOGGING: (100 + 200) / PRESETS["mt10-quickstart"].log_every,
         REST: 7 + 8 + 9,
     }
@@ -148,13 +148,13 @@ def test_a_method_that_the_loop_does_not_call_is_an_error(monkeypatch):
     unused = ("agent", "load_state_dict", "update")
     monkeypatch.setattr(train, "TIMED", (*train.TIMED, unused))
     with pytest.raises(RuntimeError, match="did not call agent.load_state_dict: mend the table"):
-        train.run(TrainArguments(**QUICK, steps=1, rounds=1), Console(quiet=True))
+        train.run(TrainArguments(**QUICK, steps=4, rounds=1), Console(quiet=True))
 
 
 def test_a_method_that_is_gone_is_an_error(monkeypatch):
     monkeypatch.setattr(train, "TIMED", (*train.TIMED, ("replay", "renamed", "sampling")))
     with pytest.raises(AttributeError, match="renamed"):
-        train.run(TrainArguments(**QUICK, steps=1, rounds=1), Console(quiet=True))
+        train.run(TrainArguments(**QUICK, steps=4, rounds=1), Console(quiet=True))
 
 
 def test_presets_take_turns_and_the_one_of_median_speed_is_shown(monkeypatch):
@@ -188,7 +188,7 @@ def test_it_times_the_preset_and_changes_only_the_run_around_it():
     for name in ("agent", "combining", "combiner", "alpha", "solver", "architecture", "tasks"):
         assert getattr(config, name) == getattr(preset, name)
     assert config.log_every == 100
-    assert TrainArguments(steps=1000, device="cpu").config("mt10-small").log_every == 500
+    assert TrainArguments(steps=1000, device="cpu").config("mt10-fairgrad").log_every == 500
     assert config.eval_every > 5 + 2 * (1 + 100)
     assert config.threads is None
     assert arguments.config("mt10-quickstart").threads == 1
@@ -203,9 +203,9 @@ def test_a_turn_has_its_threads_and_leaves_those_before(monkeypatch):
         return update(agent, batch)
 
     monkeypatch.setattr(MultiTaskSAC, "update", watched)
-    options = QUICK | {"threads": before + 1, "steps": 1, "rounds": 1}
+    options = QUICK | {"threads": before + 1, "steps": 4, "rounds": 1}
     (row,) = train.run(TrainArguments(**options), Console(quiet=True)).rows
-    assert seen == [before + 1] * 2  # the first one is to warm up
+    assert seen == [before + 1]
     assert row["threads"] == before + 1
     assert torch.get_num_threads() == before
 
@@ -227,6 +227,7 @@ def test_parts_on_a_gpu_sum_to_the_whole():
         (["--presets", "stl", "stl"], "--presets is 'stl stl', expected one or more, each once"),
         (["--presets"], "--presets is '', expected one or more, each once"),
         (["--steps", "0"], "--steps is 0, expected at least 1"),
+        (["--steps", "3"], "--steps is 3, expected at least 4: mt10-small makes 0.25 updates"),
         (["--rounds", "-1"], "--rounds is -1, expected at least 1"),
         (["--threads", "0"], "--threads is 0, expected at least 1"),
         (["--seed", "-1"], "--seed is -1, expected an integer from 0"),

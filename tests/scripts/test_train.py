@@ -91,7 +91,7 @@ def test_a_run_directory_holds_what_the_readme_says(finished):
     assert {"config.json", "metadata.json", "metrics.jsonl", "evaluations.csv"} <= names
     assert {p.name for p in (finished / "checkpoints").iterdir()} == {"latest.pt", "best.pt"}
     config = json.loads((finished / "config.json").read_text())
-    assert (config["tasks"], config["combiner"], config["alpha"]) == (list(TASKS), "fairgrad", 2.0)
+    assert (config["tasks"], config["combiner"], config["alpha"]) == (list(TASKS), "fairgrad", 1.0)
     with (finished / "evaluations.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["step"], row["task"]) for row in rows] == [
@@ -324,7 +324,7 @@ def test_a_run_directory_that_exists_is_left_alone(finished, capsys):
 
 def test_a_resume_that_would_change_the_run_is_refused(finished, capsys):
     for flags, message in [
-        (["--alpha", "1"], "alpha is 2.0 in"),
+        (["--alpha", "2"], "alpha is 1.0 in"),
         (["--agent.batch-size", "8"], "agent.batch_size is 64 in"),
         (["--run-dir", "elsewhere"], "leave --run-dir out"),
         (["--total-steps", "100"], "--total-steps 100 is less than the run's 240"),
@@ -348,9 +348,9 @@ def test_damaged_checkpoints_are_refused_and_kept(copied, capsys):
 
 def test_a_configuration_that_does_not_match_the_checkpoint_is_refused(copied, capsys):
     path = copied / "config.json"
-    path.write_text(path.read_text().replace('"alpha": 2.0', '"alpha": 3.0'))
+    path.write_text(path.read_text().replace('"alpha": 1.0', '"alpha": 3.0'))
     message = exits_with_2(train.main, ["--resume", str(copied), "--total-steps", "300"], capsys)
-    assert "alpha is 3.0 there and 2.0 in the checkpoint" in message
+    assert "alpha is 3.0 there and 1.0 in the checkpoint" in message
 
 
 @pytest.mark.parametrize(
