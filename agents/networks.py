@@ -55,7 +55,7 @@ class Trunk(nn.Sequential):
         for _ in range(config.depth):
             layers.append(Linear(stack, in_size, config.width))
             if config.layer_norm:
-                # A gain and a bias per unit would add a sixth to an update (width 256, two cores).
+                # A gain and a bias per unit would add a seventh to an update (width 256, CPU).
                 layers.append(nn.LayerNorm(config.width, elementwise_affine=False))
             layers.append(nn.ReLU(inplace=True))  # nothing else needs what it overwrites
             in_size = config.width
