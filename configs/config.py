@@ -144,12 +144,16 @@ class TrainConfig:
             "warmup_steps": self.combining.warmup_steps,
         }
 
-    def check(self) -> None:
-        """Raises ValueError on the first value that cannot be meant."""
+    def check(self, preset: TrainConfig | None = None) -> None:
+        """Raises ValueError on the first value that cannot be meant.
+
+        Args:
+            preset: what the user began with: an option that differs from it must have an effect.
+        """
         for name in ("total_steps", "eval_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(
-                    f"{_flag(name)} is {getattr(self, name)}, expected at least 1 vector step"
+                    f"{_flag(name, self)} is {getattr(self, name)}, expected at least 1 vector step"
                 )
         if self.learning_starts < 1:
             raise ValueError(
@@ -178,18 +182,20 @@ class TrainConfig:
                 "--combining.weighted-heads is true, but graddrop has no weights for heads"
             )
         FairGrad(num_tasks=len(names), **self.fairgrad_options())
-        for option in ("norm_rate", "max_weight", "warmup_steps"):
-            value = getattr(self.combining, option)
-            if value and "fairgrad" not in combiners:
-                raise ValueError(
-                    f"--combining.{option.replace('_', '-')} is {value}, but no network uses"
-                    " fairgrad: leave it out"
-                )
+        if preset is not None and "fairgrad" not in combiners:
+            given = preset.fairgrad_options()
+            for option, value in self.fairgrad_options().items():
+                if value != given[option]:
+                    raise ValueError(
+                        f"{_flag(option, self)} is {value}, but no network uses fairgrad: leave it"
+                        " out, or choose --combiner fairgrad"
+                    )
         check_episodes(self.eval_episodes, self.environment.num_goals)
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def _flag(name: str, config: TrainConfig) -> str:
+    group = "" if hasattr(config, name) else "combining."
+    return f"--{group}{name.replace('_', '-')}"
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Meta-World: task sets and goals, vectorised stepping, evaluation. Knows no agent."""
 
 from envs.evaluation import Evaluation, evaluate
+from envs.make import make_vec
 from envs.processes import WorkerError
 from envs.tasks import TaskSet
-from envs.vector import MetaWorldVectorEnv, make_vec
+from envs.vector import MetaWorldVectorEnv
 
 __all__ = [
     "Evaluation",

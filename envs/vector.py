@@ -26,6 +26,7 @@ from envs.memory import (
     open_memory,
 )
 from envs.processes import WorkerPool
+from envs.saved_state import check_saved_state
 from envs.tasks import TaskSet
 
 GoalOrder = Literal["random", "sequential"]
@@ -38,67 +39,6 @@ Step = tuple[
     Bool[np.ndarray, " row"],
     dict[str, Any],
 ]
-
-
-def make_vec(
-    tasks: str | Sequence[str] | TaskSet,
-    seed: int = 0,
-    reward_version: RewardVersion = "v2",
-    num_workers: int | None = None,
-    *,
-    caller_steps: bool = False,
-    envs_per_task: int = 1,
-    max_episode_steps: int = MAX_EPISODE_STEPS,
-    stagger: bool = False,
-    goal_order: GoalOrder = "random",
-    terminate_on_success: bool = False,
-    all_infos: bool = False,
-    timeout: float = 30.0,
-) -> MetaWorldVectorEnv:
-    """A vector environment with a row per task, stepped by worker processes.
-
-    Args:
-        tasks: "mt10", "mt25", "mt50", a task name, a list of task names, or a `TaskSet`, so that
-            several environments share goals that were drawn once.
-        seed: of the goals, unless `tasks` is a `TaskSet`, and of their random order.
-        reward_version: the package's `reward_function_version`; "v2" ranges from 0 to 10.
-        num_workers: processes that step the rows; by default as many as usable cores, at most one
-            per row.
-        caller_steps: let this process be one of them: it steps its share in `step_wait`, without
-            the time that processes take to wake each other. On few cores that is faster, unless
-            the caller computes between `step_async` and `step_wait`. These rows have no time limit,
-            a crash of MuJoCo in them ends the caller, an interrupt (KeyboardInterrupt) among them
-            makes the environment unusable, and they follow the caller's floating-point mode
-            (`torch.set_flush_denormal`).
-        envs_per_task: rows per task, next to each other, each with goals in an order of its own.
-        max_episode_steps: steps until truncation, at most 500.
-        stagger: spread the ends of the first episodes evenly, so that not all rows end at once:
-            of K rows, row k's first episode after a reset of all has (k + 1) / K of the steps.
-        goal_order: at each reset, a random goal (training) or the next one (evaluation).
-        terminate_on_success: end an episode at its first success (evaluation).
-        all_infos: fill in all the package's infos (`INFO_KEYS`), not only success.
-        timeout: seconds after which a worker that does not answer is given up.
-
-    Raises:
-        ValueError: a value that is not among these.
-        WorkerError: a worker could not start.
-    """
-    if operator.index(envs_per_task) < 1:
-        raise ValueError(f"envs_per_task is {envs_per_task}, expected at least 1")
-    task_set = tasks if isinstance(tasks, TaskSet) else TaskSet.make(tasks, seed)
-    return MetaWorldVectorEnv(
-        task_set.repeated(envs_per_task),
-        seed,
-        reward_version,
-        num_workers,
-        caller_steps=caller_steps,
-        max_episode_steps=max_episode_steps,
-        stagger=stagger,
-        goal_order=goal_order,
-        terminate_on_success=terminate_on_success,
-        all_infos=all_infos,
-        timeout=timeout,
-    )
 
 
 class MetaWorldVectorEnv(VectorEnv):
@@ -346,45 +286,22 @@ class MetaWorldVectorEnv(VectorEnv):
             raise ValueError(
                 f"the saved state is of {state['tasks']}, this environment of {self._identity()}"
             )
-        rows = {
-            name: np.asarray(state[name])
-            for name in ("goal", "next_goal", "elapsed", "horizon", "needs_reset", "active")
-        }
-        if wrong := [name for name, values in rows.items() if values.shape != (self.num_envs,)]:
-            raise ValueError(
-                f"{', '.join(wrong)} of the saved state must have {self.num_envs} rows"
-            )
-        horizon, needs_reset = rows["horizon"], rows["needs_reset"]
-        if horizon.max() > self.max_episode_steps:
-            raise ValueError(
-                f"the saved state has episodes of {horizon.max()} steps, this environment of"
-                f" {self.max_episode_steps}"
-            )
-        for name in ("goal", "next_goal"):
-            if not ((rows[name] >= 0) & (rows[name] < self.num_goals)).all():
-                raise ValueError(f"the saved state has no goals that exist: {name} {rows[name]}")
-        episodes = [np.asarray(actions) for actions in state["episode_actions"]]
-        for name, actions, elapsed in zip(self.task_names, episodes, rows["elapsed"], strict=True):
-            if actions.shape != (elapsed, ACTION_SIZE) or not np.isfinite(actions).all():
-                raise ValueError(
-                    f"the saved state's episode of {name} must be {elapsed} x {ACTION_SIZE} finite"
-                    f" actions, got {actions.shape}"
-                )
+        saved = check_saved_state(state, self.task_names, self.num_goals, self.max_episode_steps)
         self._needs_reset[:] = True  # until it is done, or an interrupted one might go unseen
-        for generator, saved in zip(self._generators, state["generators"], strict=True):
-            generator.bit_generator.state = saved
+        for generator, its_state in zip(self._generators, state["generators"], strict=True):
+            generator.bit_generator.state = its_state
         shared = self._shared
-        for row, actions in enumerate(episodes):
+        for row, actions in enumerate(saved.episodes):
             shared.episode_actions[row, : len(actions)] = actions
             shared.elapsed[row] = len(actions)
-        self.active[:] = ~needs_reset
-        shared.horizon[:] = horizon
-        shared.goal[:] = shared.next_goal[:] = rows["goal"]
+        self.active[:] = ~saved.needs_reset
+        shared.horizon[:] = saved.horizon
+        shared.goal[:] = shared.next_goal[:] = saved.goal
         self._workers.command(worker.RESTORE)
         self._workers.wait()
-        self.active[:] = rows["active"]
-        shared.next_goal[:] = rows["next_goal"]
-        self._needs_reset[:] = needs_reset
+        self.active[:] = saved.active
+        shared.next_goal[:] = saved.next_goal
+        self._needs_reset[:] = saved.needs_reset
         return shared.observation.copy()
 
     def render(self) -> NoReturn:

@@ -19,11 +19,11 @@ from mtrl_fair.methods.pcgrad import PCGrad
 from mtrl_fair.methods.rlw import RandomLossWeighting
 from mtrl_fair.methods.si import ScaleInvariant
 from mtrl_fair.methods.uw import UncertaintyWeighting
+from mtrl_fair.non_finite import NonFiniteError
 from mtrl_fair.registry import COMBINERS, make_combiner
 from mtrl_fair.scale import Scale
 from mtrl_fair.solver import (
     SOLVERS,
-    NonFiniteError,
     check_alpha,
     fairgrad_residual,
     fairgrad_weights,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mtrl_fair.solver import NonFiniteError
+from mtrl_fair.non_finite import NonFiniteError
+
+SYMMETRY_TOLERANCE = 1e-3
+"""Relative to the norms of both gradients; float32 products stay far below."""
 
 
 def check_present(present: Tensor, task_losses: Tensor) -> None:
@@ -45,6 +50,43 @@ def check_task_gradients(gradients: Collection[Any], least_rank: int) -> None:
             "task gradients must be a floating-point tensor [K, P], or a dict of [K, *shape],"
             f" got {[_describe(value) for value in gradients]}"
         )
+
+
+def check_gramian(gramian: Tensor) -> np.ndarray | None:
+    """Raises ValueError on a wrong shape and, on CPU, on values no Gramian has.
+
+    Returns the values in float64, on CPU.
+    """
+    if not isinstance(gramian, Tensor):
+        raise ValueError(f"a Gramian is a torch tensor, got {type(gramian).__name__}")
+    if gramian.ndim < 2 or gramian.shape[-1] != gramian.shape[-2] or gramian.shape[-1] == 0:
+        raise ValueError(f"a Gramian has shape [..., K, K], got {list(gramian.shape)}")
+    if not gramian.is_floating_point():
+        raise ValueError(f"a Gramian is a floating-point tensor, got {gramian.dtype}")
+    if gramian.is_cuda:  # looking at the values would make the host wait for the device
+        return None
+    values: np.ndarray = gramian.detach().to("cpu", torch.float64).numpy()
+    transposed = np.swapaxes(values, -1, -2)
+    diagonal = np.einsum("...ii->...i", values)
+    if diagonal.min() >= 0 and (values == transposed).all() and math.isfinite(values.sum()):
+        return values
+    # A NaN gradient spoils its row and its column; only its diagonal entry tells whose it is.
+    if not np.isfinite(values).all():
+        spoilt = ~np.isfinite(diagonal)
+        raise NonFiniteError("gradient", _tasks(spoilt) or _tasks(~np.isfinite(values).all(-1)))
+    if (diagonal < 0).any():
+        raise ValueError(
+            f"the Gramian's diagonal is negative for tasks {_tasks(diagonal < 0)}: pass J @ J.T"
+        )
+    norms = np.sqrt(diagonal)
+    allowed = SYMMETRY_TOLERANCE * norms[..., :, None] * norms[..., None, :]
+    if (abs(values - transposed) > allowed).any():
+        raise ValueError("the Gramian is not symmetric: pass J @ J.T, one task gradient per row")
+    return values
+
+
+def _tasks(mask: np.ndarray) -> list[int]:
+    return np.flatnonzero(mask.reshape(-1, mask.shape[-1]).any(0)).tolist()
 
 
 def _describe(value: Any) -> str:

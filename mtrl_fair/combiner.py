@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrl_fair.arguments import (
+    check_gramian,
     check_head_gradients,
     check_present,
     check_task_gradients,
@@ -18,9 +19,9 @@ from mtrl_fair.arguments import (
 )
 from mtrl_fair.gramian import at_least_float32, converted, gramian_of, per_row, total_norm
 from mtrl_fair.names import check_name
+from mtrl_fair.non_finite import NonFiniteError
 from mtrl_fair.randomness import Randomness
 from mtrl_fair.scale import Scale, scale_factor
-from mtrl_fair.solver import NonFiniteError, check_gramian
 from mtrl_fair.task_gradients import TaskLossFn, split_rows, task_losses_and_gradients
 
 Gradients = TypeVar("Gradients", Tensor, dict[str, Tensor])

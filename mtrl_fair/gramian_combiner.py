@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtrl_fair.arguments import check_gramian
 from mtrl_fair.combiner import Aggregate, Combiner, full_precision
 from mtrl_fair.gramian import weighted_sum
-from mtrl_fair.solver import check_gramian
 
 
 class GramianCombiner(Combiner):

@@ -20,7 +20,7 @@ from mtrl_fair.combiner import (
     weighted_loss,
 )
 from mtrl_fair.gramian import per_row, total_norm, weighted_sum
-from mtrl_fair.solver import NonFiniteError
+from mtrl_fair.non_finite import NonFiniteError
 from mtrl_fair.task_gradients import (
     TaskLossFn,
     check_parameters,

@@ -14,7 +14,6 @@ Solves run in float64.
 
 from __future__ import annotations
 
-import math
 import warnings
 from numbers import Real
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ import scipy.optimize
 import torch
 from torch import Tensor
 
+from mtrl_fair.arguments import check_gramian
 from mtrl_fair.names import check_name
 
 SOLVERS = ("newton", "sgd", "least_squares")
@@ -45,9 +45,6 @@ SGD_MOMENTUM = 0.5
 SGD_MAX_NORM = 1.0
 SGD_EPSILON = 1e-8
 LEAST_SQUARES_WARNING = 1e-6
-SYMMETRY_TOLERANCE = (
-    1e-3  # relative to the norms of both gradients; float32 products stay far below
-)
 
 
 class Solution(NamedTuple):
@@ -57,20 +54,6 @@ class Solution(NamedTuple):
     """[..., K]"""
     residual: Tensor
     """[...], max_i |log (A w)_i + log(w_i) / alpha| over the tasks that have a gradient."""
-
-
-class NonFiniteError(ValueError):
-    """A loss or gradient is NaN or infinite.
-
-    `tasks` holds the indices of the tasks concerned; it is empty where one backward of a weighted
-    sum cannot tell.
-    """
-
-    def __init__(self, what: str, tasks: list[int]):
-        self.what = what
-        self.tasks = tasks
-        whose = f" of task {', '.join(map(str, tasks))}" if tasks else ""
-        super().__init__(f"the {what}{whose} is not finite")
 
 
 def fairgrad_weights(
@@ -161,43 +144,6 @@ def check_alpha(alpha: float) -> None:
             f"alpha is {alpha!r}, but a fairness exponent is a number: 0 for the sum, or at least"
             f" {MIN_ALPHA}"
         )
-
-
-def check_gramian(gramian: Tensor) -> np.ndarray | None:
-    """Raises ValueError on a wrong shape and, on CPU, on values no Gramian has.
-
-    Returns the values in float64, on CPU.
-    """
-    if not isinstance(gramian, Tensor):
-        raise ValueError(f"a Gramian is a torch tensor, got {type(gramian).__name__}")
-    if gramian.ndim < 2 or gramian.shape[-1] != gramian.shape[-2] or gramian.shape[-1] == 0:
-        raise ValueError(f"a Gramian has shape [..., K, K], got {list(gramian.shape)}")
-    if not gramian.is_floating_point():
-        raise ValueError(f"a Gramian is a floating-point tensor, got {gramian.dtype}")
-    if gramian.is_cuda:  # looking at the values would make the host wait for the device
-        return None
-    values: np.ndarray = gramian.detach().to("cpu", torch.float64).numpy()
-    transposed = np.swapaxes(values, -1, -2)
-    diagonal = np.einsum("...ii->...i", values)
-    if diagonal.min() >= 0 and (values == transposed).all() and math.isfinite(values.sum()):
-        return values
-    # A NaN gradient spoils its row and its column; only its diagonal entry tells whose it is.
-    if not np.isfinite(values).all():
-        spoilt = ~np.isfinite(diagonal)
-        raise NonFiniteError("gradient", _tasks(spoilt) or _tasks(~np.isfinite(values).all(-1)))
-    if (diagonal < 0).any():
-        raise ValueError(
-            f"the Gramian's diagonal is negative for tasks {_tasks(diagonal < 0)}: pass J @ J.T"
-        )
-    norms = np.sqrt(diagonal)
-    allowed = SYMMETRY_TOLERANCE * norms[..., :, None] * norms[..., None, :]
-    if (abs(values - transposed) > allowed).any():
-        raise ValueError("the Gramian is not symmetric: pass J @ J.T, one task gradient per row")
-    return values
-
-
-def _tasks(mask: np.ndarray) -> list[int]:
-    return np.flatnonzero(mask.reshape(-1, mask.shape[-1]).any(0)).tolist()
 
 
 def _solve(

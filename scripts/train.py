@@ -49,14 +49,15 @@ DESCRIPTION = (
 def main(arguments: list[str]) -> None:
     """Checks everything that can be checked, then trains."""
     preset, flags = or_fail(lambda: split_name("preset", arguments, list(PRESETS)))
-    config = parse(PRESETS[preset or DEFAULT_PRESET], flags, description=DESCRIPTION)
+    default = PRESETS[preset or DEFAULT_PRESET]
+    config = parse(default, flags, description=DESCRIPTION)
     if config.resume is not None and preset is not None:
         fail(f"--resume continues {config.resume} as it was configured: leave {preset} out")
     if config.resume is not None:
         folder = config.resume
         run, config = or_fail(lambda: open_run(folder, flags))
     else:
-        or_fail(config.check)
+        or_fail(lambda: config.check(default))
     device = or_fail(lambda: resolve_device(config.device))
     keep_freed_memory()
     should_stop = stop_on_signal()

@@ -288,6 +288,8 @@ def exits_with_2(script, arguments: list[str], capsys) -> str:
         (["--combining.max-weight", "0"], "max_weight is 0.0"),
         (["--combining.warmup-steps", "-1"], "warmup_steps is -1"),
         (["--combiner", "ls", "--combining.norm-rate", "0.1"], "but no network uses fairgrad"),
+        (["mt10-small", "--combiner", "ls", "--alpha", "2"], "--alpha is 2.0, but no network"),
+        (["--combiner", "uw", "--combining.precondition", "False"], "--combining.precondition is"),
         (["--updates-per-step", "0"], "--updates-per-step is 0.0, expected a positive number"),
         (["--updates-per-step", "nan"], "--updates-per-step is nan"),
         (["--total-steps", "0"], "--total-steps is 0"),
