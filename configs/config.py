@@ -108,8 +108,8 @@ class TrainConfig:
     run_dir: str | None = None
     """The run's new folder; None: runs/PRESET-seedN-TIME."""
     resume: str | None = None
-    """Continue the run in this folder, as it was configured; only --total-steps, --device and
-    --cuda-graph may change."""
+    """Continue the run in this folder, as it was configured; only --total-steps, --device,
+    --cuda-graph and --environment.num-workers may change."""
     device: str = "auto"
     """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
     precision: str = "fp32"

@@ -35,7 +35,9 @@ PACKAGES = (
 )
 
 
-MAY_CHANGE = frozenset({"total_steps", "device", "cuda_graph", "data", "loader_workers"})
+MAY_CHANGE = frozenset(
+    {"total_steps", "device", "cuda_graph", "environment.num_workers", "data", "loader_workers"}
+)
 """Settings that a resumed run may change: a run may be prolonged, and moved."""
 
 

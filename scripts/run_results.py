@@ -24,7 +24,6 @@ MAY_DIFFER = MAY_CHANGE | {
     "eval_every",
     "log_every",
     "threads",
-    "environment.num_workers",
 }
 """Settings in which runs of one group may differ."""
 
