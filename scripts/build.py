@@ -13,6 +13,9 @@ from envs import MetaWorldVectorEnv, TaskSet, make_vec
 from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
 from mtrl_fair import Combiner, make_combiner
 
+NEEDS_BOUND = ("si", "dwa", "uw", "famo")
+"""Combiners that need a lower bound of the losses, which an actor's do not have by themselves."""
+
 
 def build_task_set(config: TrainConfig) -> TaskSet:
     """The tasks and their goals, once for training and evaluation."""
@@ -83,7 +86,7 @@ def build_combiner(config: TrainConfig, num_tasks: int, network: str) -> Combine
     }
     if combiner == "fairgrad":
         options |= config.fairgrad_options()
-    if combiner in ("si", "famo"):
+    if combiner in NEEDS_BOUND:
         options["min_loss"] = 0.0 if network == "critic" else config.combining.actor_min_loss
     if combiner in ("rlw", "pcgrad", "graddrop"):
         options["seed"] = 3 * config.seed + ("critic", "actor", "temperature").index(network)

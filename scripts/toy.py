@@ -67,7 +67,7 @@ class Arguments:
     combiner: str | None = None
     """Another method by its name, in place of the alphas."""
     min_loss: float | None = None
-    """With --combiner si or famo, which need a lower bound of the losses: -21 will do."""
+    """With --combiner si, dwa, uw or famo, which need a lower bound of the losses: -21 will do."""
     optimizer: str = "sgd"
     """sgd: gradient descent with directions of norm 1 at most; adam: as in the paper, slower."""
     steps: int | None = None

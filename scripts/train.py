@@ -21,6 +21,7 @@ from mtrl_fair import LossBoundError, NonFiniteError
 from mtrl_fair.runs import MAY_CHANGE, RunDirectory, RunError, flatten
 from scripts.allocator import keep_freed_memory
 from scripts.build import (
+    NEEDS_BOUND,
     build_agent,
     build_envs,
     build_replay,
@@ -132,7 +133,7 @@ def train(
         when = f"at step {loop.step + 1}"
         if device.type == "cuda":
             when = f"in the {config.log_every} steps before {loop.step + 1}"
-        bounded = config.combiner_of("actor") in ("si", "famo")
+        bounded = config.combiner_of("actor") in NEEDS_BOUND
         bound = ", a lower --combining.actor-min-loss" if bounded else ""
         fail(
             f"the {error.what} of {names} is not finite {when}. Training stopped."

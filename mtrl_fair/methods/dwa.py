@@ -13,16 +13,19 @@ LARGEST_RATE = 1e6  # of a loss that was almost 0; the softmax of more would be 
 
 
 class DynamicWeightAverage(LossCombiner):
-    """Weights K softmax(r / T), r_i = the mean loss of the last epoch over that of the one before.
+    """Weights K softmax(r / T), r_i = last epoch's mean ℓ_i - b over that of the one before.
 
-    Convention: the paper's equation 7, T = 2; weights are 1 in the first two epochs and sum to K.
-    Needs losses only, whose sign stays the same. Departs: steps are counted instead of the epochs
-    of a data set, which reinforcement learning does not have. State: sums and means of losses.
+    Convention: the paper's equation 7, where b = 0 and T = 2; weights are 1 in the first two epochs
+    and sum to K. Needs losses only, above `min_loss`. Departs: steps are counted instead of the
+    epochs of a data set, which reinforcement learning does not have. State: sums and means of
+    losses.
 
     Args:
         num_tasks: K.
         temperature: T.
         steps_per_epoch: calls whose losses are averaged.
+        min_loss: b, a lower bound of every loss. Where a loss crosses it, the ratio of its means
+            says nothing; so losses that can be negative, such as an actor's, need one.
         **options: see `Combiner`.
     """
 
@@ -38,6 +41,7 @@ class DynamicWeightAverage(LossCombiner):
         num_tasks: int,
         temperature: float = 2.0,
         steps_per_epoch: int = 100,
+        min_loss: float = 0.0,
         **options: Any,
     ):
         super().__init__(num_tasks=num_tasks, **options)
@@ -47,6 +51,7 @@ class DynamicWeightAverage(LossCombiner):
             raise ValueError(f"steps_per_epoch is {steps_per_epoch}, expected at least 1")
         self.temperature = temperature
         self.steps_per_epoch = steps_per_epoch
+        self.min_loss = min_loss
         for name in ("loss_sum", "count"):
             self.register_buffer(name, torch.zeros(num_tasks, dtype=torch.float64))
         for name in ("last", "before_last"):
@@ -60,7 +65,7 @@ class DynamicWeightAverage(LossCombiner):
         dynamic = len(task_losses) * (rates / self.temperature).softmax(-1)
         weights = dynamic.where(self.epochs >= 2, 1).to(task_losses.dtype)
 
-        self.loss_sum += task_losses.where(present, 0)
+        self.loss_sum += (task_losses - self.min_loss).where(present, 0)
         self.count += present
         self.steps += 1
         # By selection, not by a branch, which would make the host wait for the device.

@@ -90,7 +90,7 @@ class Benchmark(ABC):
     published_baseline: ClassVar[Mapping[str, float] | None] = None
     """Single-task results of the literature, by the names of `metric_names`."""
     min_loss: ClassVar[float] = 0.0
-    """A bound that no loss reaches, which si and famo subtract."""
+    """A bound that no loss reaches, which si, dwa, uw and famo subtract."""
     has_delta: ClassVar[bool] = True
     """Whether Δm% makes sense: every metric of the baseline is positive."""
     poolings: ClassVar[tuple[str, ...]] = ("batch",)

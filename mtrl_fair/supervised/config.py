@@ -90,7 +90,7 @@ class SupervisedConfig:
         Args:
             num_tasks: K.
             steps_per_epoch: the period of methods that look at epochs (dwa).
-            min_loss: a bound that no loss reaches (si, famo).
+            min_loss: a bound that no loss reaches (si, dwa, uw, famo).
         """
         options: dict[str, Any] = {
             "scale": self.scale,

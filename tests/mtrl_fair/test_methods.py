@@ -158,6 +158,23 @@ def test_dwa_is_torchjd_s():
     assert weights.std() > 0.01  # the last epochs were not uniform
 
 
+@pytest.mark.parametrize("name", ["dwa", "uw"])
+def test_a_bound_is_subtracted_from_losses(name):
+    # Losses above a bound weigh what the excess weighs above 0.
+    shifted, plain = (make_combiner(name, num_tasks=3, min_loss=bound) for bound in (-5.0, 0.0))
+    steps = [torch.optim.SGD([*c.parameters(), torch.zeros(1)], lr=0.5) for c in (shifted, plain)]
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(350):
+        excess = torch.rand(3, generator=generator) + torch.tensor([0.1, 1.0, 10.0])
+        found = shifted.combine(torch.eye(3), excess - 5)[1].weights
+        expected = plain.combine(torch.eye(3), excess)[1].weights
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+        for step in steps:
+            step.step()
+            step.zero_grad()
+    assert found.std() > 1e-3
+
+
 def test_uw_is_torchjd_s():
     combiner, theirs = make_combiner("uw", num_tasks=3), loss_oracle.UW(3)
     ours_step = torch.optim.SGD(combiner.parameters(), lr=0.5)

@@ -11,7 +11,7 @@ from agents import Batch, NetworkConfig, SACConfig, Transition
 from configs import PRESETS, CombinerConfig, TrainConfig
 from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
 from mtrl_fair import COMBINERS, LossBoundError
-from scripts.build import build_agent, build_replay, overlaps, settle_overlap
+from scripts.build import build_agent, build_combiner, build_replay, overlaps, settle_overlap
 
 K = 2
 
@@ -124,6 +124,20 @@ def test_a_loss_below_its_bound_says_which_setting_mends_it():
     agent = build_agent(small("si", actor_min_loss=0.0), K, torch.device("cpu"))
     with pytest.raises(LossBoundError, match="si needs losses above min_loss = 0, but task"):
         agent.update(batch_of(0))
+
+
+@pytest.mark.parametrize("name", ["dwa", "uw"])
+def test_weights_stay_bounded_while_an_actor_s_losses_cross_zero(name):
+    combiner = build_combiner(small(name), K, "actor")
+    assert build_combiner(small(name), K, "critic").min_loss == 0
+    adam = torch.optim.Adam([*combiner.parameters(), torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    for step in range(1000):
+        losses = torch.linspace(30, -300, K) * (step - 200) / 800
+        weights = combiner.combine(torch.eye(K), losses)[1].weights
+        adam.step()
+        adam.zero_grad()
+    # Beside the bound of -2,000 the losses differ little: so do the weights.
+    assert (weights.max() < 1.5 * weights.min()) & (weights.min() > 0)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
