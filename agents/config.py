@@ -54,8 +54,9 @@ class SACConfig:
     target_rate: float = 0.005
     """Tau: the share of the critic that enters its target network at every update."""
     policy_average_rate: float | None = None
-    """The share of the policy that enters its running average at every update. With it, the average
-    acts in evaluations and the policy itself in training. None: no average."""
+    """The share of the policy that enters its running average at every update, more at first, when
+    there is little to average. With it, the average acts in evaluations and the policy itself in
+    training. None: no average."""
     initial_temperature: float = 1.0
     """Entropy coefficient at step 0."""
     per_task_temperature: bool = True

@@ -46,8 +46,9 @@ class ReplayBuffer:
         self.position = 0
         self.normalize_reward = normalize_reward
         self.reward_rate = reward_rate
-        self.reward_mean = torch.zeros(num_tasks, device=device)
-        self.reward_variance = torch.ones(num_tasks, device=device)
+        # In float32, steps of a small rate would be lost to rounding.
+        self.reward_mean = torch.zeros(num_tasks, dtype=torch.float64, device=device)
+        self.reward_variance = torch.ones_like(self.reward_mean)
         self.generator = torch.Generator(device).manual_seed(seed)
         self._sizes = sizes
         self._first_rows = capacity * torch.arange(num_tasks, device=device).unsqueeze(1)
@@ -62,7 +63,7 @@ class ReplayBuffer:
             )
         )
         self.rows[:, self.position] = new.to(self.rows.device)
-        reward = self.storage.reward[:, self.position]
+        reward = self.storage.reward[:, self.position].double()
         deviation = reward - self.reward_mean
         self.reward_mean.lerp_(reward, max(self.reward_rate, 1 / (self.added + 1)))
         product = deviation * (reward - self.reward_mean)  # Welford's
@@ -86,7 +87,7 @@ class ReplayBuffer:
         batch = _fields(rows.view(*columns.shape, -1), self._sizes)
         if self.normalize_reward:
             deviation = self.reward_variance.sqrt().clamp(min=1e-8)
-            batch = batch._replace(reward=batch.reward / deviation.unsqueeze(1))
+            batch = batch._replace(reward=batch.reward / deviation.float().unsqueeze(1))
         return batch
 
     def state_dict(self) -> dict[str, Any]:
@@ -105,12 +106,24 @@ class ReplayBuffer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises ValueError if the state holds more than this buffer's capacity."""
+        """Raises ValueError if the state is of other tasks, holds more than this buffer's capacity,
+        or comes from a full buffer of a smaller one, whose oldest transition is not its first."""
         if state["size"] > self.capacity:
             raise ValueError(
                 f"the saved replay holds {state['size']} transitions per task, but the capacity is"
                 f" {self.capacity}"
             )
+        if state["position"] != state["size"] % self.capacity and state["size"] < self.capacity:
+            raise ValueError(
+                f"the saved replay was full with {state['size']} transitions per task, but the"
+                f" capacity is {self.capacity}: expected the same"
+            )
+        for name, stored in self.storage._asdict().items():
+            if state["storage"][name].shape != stored[:, : state["size"]].shape:
+                raise ValueError(
+                    f"the saved replay's {name} has shape {list(state['storage'][name].shape)},"
+                    f" expected {list(stored[:, : state['size']].shape)}"
+                )
         self._resize(state["size"])
         self.position = state["position"]
         self.added = state["added"]

@@ -110,6 +110,8 @@ class MultiTaskSAC:
         if config.policy_average_rate is not None:
             self.average_actor = copy.deepcopy(self.actor)
             self.average_parameters = FlatParameters(self.average_actor)
+        # The sum of the weights that an average which began as zero would have given to policies.
+        self.average_weight = torch.zeros((), dtype=torch.float64, device=device)
         # Critic and actor take turns in one buffer for their task gradients.
         optimizers = (self.actor_optimizer, self.critic_optimizer)
         size = max(optimizer.buffer_size(num_tasks) for optimizer in optimizers)
@@ -254,15 +256,18 @@ class MultiTaskSAC:
     @torch.no_grad()
     def update_average(self) -> None:
         """Moves the averaged policy, if there is one, towards the policy by the share
-        `policy_average_rate`."""
-        if self.config.policy_average_rate is not None:
-            actor = self.actor_optimizer.parameters.vector
-            self.average_parameters.vector.lerp_(actor, self.config.policy_average_rate)
+        `policy_average_rate`, corrected for its start as Adam's averages are: the policy before the
+        first update has no share in it."""
+        if (rate := self.config.policy_average_rate) is not None:
+            actor, average = self.actor_optimizer.parameters.vector, self.average_parameters.vector
+            self.average_weight.mul_(1 - rate).add_(rate)
+            average.add_((actor - average) * (rate / self.average_weight).to(actor.dtype))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that acting and updating depend on."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
         state["log_temperature"] = self.log_temperature.clone()
+        state["average_weight"] = self.average_weight.clone()
         state["generator"] = self.generator.get_state()
         return state
 
@@ -291,6 +296,7 @@ class MultiTaskSAC:
                 for group in part.param_groups:
                     group["capturable"] = self.log_temperature.is_cuda
         self.log_temperature.copy_(state["log_temperature"])
+        self.average_weight.copy_(state["average_weight"])
         restore_generator(self.generator, state["generator"])
 
     def __deepcopy__(self, memo: object) -> NoReturn:

@@ -72,9 +72,9 @@ class CombinerConfig:
     actor: str | None = None
     """Another combiner for the actor than --combiner."""
     actor_min_loss: float = -2000.0
-    """Lower bound of the actor's task losses, for si, dwa, uw and famo. Values of raw v2 rewards stay
-    below 10 / (1 - discount), those of normalised ones below that over the rewards' deviation; a
-    run of si or famo that comes to the bound ends and says so."""
+    """Lower bound of the actor's task losses, for si, dwa, uw and famo. Values of raw v2 rewards
+    stay below 10 / (1 - discount), those of normalised ones below that over the rewards' deviation;
+    a run of si or famo that comes to the bound ends and says so."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-FORMAT = "mtrl-fair checkpoint 2"
+FORMAT = "mtrl-fair checkpoint 3"
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

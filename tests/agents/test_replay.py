@@ -77,7 +77,7 @@ def test_rewards_are_normalised_per_task_when_sampled():
     assert ((unscaled - stored).abs().amin(-1) < 1e-4).all()
 
 
-@pytest.mark.parametrize("rate", [1e-3, 0.1])
+@pytest.mark.parametrize("rate", [1e-5, 1e-3, 0.1])
 def test_the_first_rewards_count_alike_and_later_ones_by_the_rate(rate):
     replay = buffer(capacity=10, normalize_reward=True, reward_rate=rate)
     rewards = np.random.default_rng(0).uniform(3, 4, (50, K)).astype(np.float32)
@@ -87,8 +87,8 @@ def test_the_first_rewards_count_alike_and_later_ones_by_the_rate(rate):
         deviation = reward - mean
         mean += max(rate, 1 / (step + 1)) * deviation
         variance += max(rate, 1 / (step + 2)) * (deviation * (reward - mean) - variance)
-        np.testing.assert_allclose(replay.reward_mean.numpy(), mean, rtol=1e-5)
-        np.testing.assert_allclose(replay.reward_variance.numpy(), variance, rtol=1e-4)
+        np.testing.assert_allclose(replay.reward_mean.numpy(), mean, rtol=1e-12)
+        np.testing.assert_allclose(replay.reward_variance.numpy(), variance, rtol=1e-12)
         if (step + 2) * rate <= 1:
             seen = rewards[: step + 1].astype(float)
             np.testing.assert_allclose(mean, seen.mean(0))
@@ -129,3 +129,13 @@ def test_a_state_larger_than_the_buffer_is_refused():
         full.add(transition(step))
     with pytest.raises(ValueError, match="holds 8 transitions per task, but the capacity is 4"):
         buffer(capacity=4).load_state_dict(full.state_dict())
+    full.add(transition(8))
+    with pytest.raises(ValueError, match="was full with 8 .* but the capacity is 16"):
+        buffer(capacity=16).load_state_dict(full.state_dict())  # its next one would leave a gap
+
+
+def test_a_state_of_other_tasks_is_refused():
+    state = buffer().state_dict()
+    state["storage"] = {name: part[:1] for name, part in state["storage"].items()}
+    with pytest.raises(ValueError, match=r"saved replay's observation has shape \[1, 0"):
+        buffer().load_state_dict(state)

@@ -53,12 +53,21 @@ def test_the_averaged_policy_acts_in_evaluations():
     agent = make_agent(config=dataclasses.replace(CONFIG, policy_average_rate=0.3))
     plain = make_agent()
     observation = np.ones((K, OBS), np.float32)
-    expected = [parameter.clone() for parameter in agent.actor.parameters()]
+    policies = []
     for step in range(4):
         for learner in (agent, plain):
             learner.update(make_batch(step))
-        pairs = zip(expected, agent.actor.parameters(), strict=True)
-        expected = [0.7 * mean + 0.3 * new for mean, new in pairs]
+        policies.append([parameter.clone() for parameter in agent.actor.parameters()])
+        if step == 1:  # its state is saved, too
+            saved = copy.deepcopy(agent.state_dict())
+            agent = make_agent(config=agent.config)
+            agent.load_state_dict(saved)
+    weights = 0.7 ** np.arange(3, -1, -1)
+    weights /= weights.sum()  # the newest weighs most, and the initial policy nothing
+    expected = [
+        sum(weight * parameter for weight, parameter in zip(weights, versions, strict=True))
+        for versions in zip(*policies, strict=True)
+    ]
     for mean, new, same in zip(
         expected, agent.actor.parameters(), plain.actor.parameters(), strict=True
     ):
