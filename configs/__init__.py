@@ -1,9 +1,19 @@
 """Configurations of training runs: frozen dataclasses, and presets for published experiments."""
 
-from configs.config import CombinerConfig, EnvironmentConfig, TrainConfig, from_dict, to_dict
+from configs.config import (
+    FAIRGRAD_SETTINGS,
+    NEEDS_BOUND,
+    CombinerConfig,
+    EnvironmentConfig,
+    TrainConfig,
+    from_dict,
+    to_dict,
+)
 from configs.presets import PRESETS
 
 __all__ = [
+    "FAIRGRAD_SETTINGS",
+    "NEEDS_BOUND",
     "PRESETS",
     "CombinerConfig",
     "EnvironmentConfig",

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from agents import ARCHITECTURES, PRECISIONS, SACConfig
@@ -16,6 +17,19 @@ from mtrl_fair import COMBINERS, FairGrad, Scale
 from mtrl_fair.names import check_name
 
 NUM_GOALS = 50
+
+FAIRGRAD_SETTINGS = {
+    "alpha": "alpha",
+    "solver": "solver",
+    "precondition": "combining.precondition",
+    "norm_rate": "combining.norm_rate",
+    "max_weight": "combining.max_weight",
+    "warmup_steps": "combining.warmup_steps",
+}
+"""What `FairGrad` takes besides the options of every combiner, and the setting of each."""
+
+NEEDS_BOUND = ("si", "dwa", "uw", "famo")
+"""Combiners that need a lower bound of the losses, which an actor's do not have by themselves."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +124,7 @@ class TrainConfig:
     """The run's new folder; None: runs/PRESET-seedN-TIME."""
     resume: str | None = None
     """Continue the run in this folder, as it was configured; only --total-steps, --device,
-    --cuda-graph and --environment.num-workers may change."""
+    --cuda-graph, --threads and --environment.num-workers may change."""
     device: str = "auto"
     """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
     precision: str = "fp32"
@@ -120,8 +134,9 @@ class TrainConfig:
     """With CUDA, whether sampling and update run as one captured graph; auto: where the combiner
     never waits for the device (docs/performance.md)."""
     threads: int | None = None
-    """CPU threads of the learner; None: one per core. Small networks gain little from a second one,
-    and several threads are many times slower than one while another program keeps a core busy."""
+    """CPU threads of the learner; None: one per usable core. Small networks gain little from a
+    second one, and several threads are many times slower than one while another program keeps a
+    core busy."""
     combining: CombinerConfig = field(default_factory=CombinerConfig)
     """Options of the combiner."""
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
@@ -134,27 +149,56 @@ class TrainConfig:
         own = {"critic": self.combining.critic, "actor": self.combining.actor}
         return own.get(network) or self.combiner
 
+    def combiners(self) -> set[str]:
+        """The names of all combiners of the run."""
+        networks = ["critic", "actor", *(["temperature"] if self.agent.combine_temperature else [])]
+        return {self.combiner_of(network) for network in networks}
+
     def fairgrad_options(self) -> dict[str, Any]:
-        """What `FairGrad` takes besides the options of every combiner."""
-        return {
-            "alpha": self.alpha,
-            "solver": self.solver,
-            "precondition": self.combining.precondition,
-            "norm_rate": self.combining.norm_rate,
-            "max_weight": self.combining.max_weight,
-            "warmup_steps": self.combining.warmup_steps,
-        }
+        """The values of `FAIRGRAD_SETTINGS` by the names that `FairGrad` has for them."""
+        return {option: attrgetter(key)(self) for option, key in FAIRGRAD_SETTINGS.items()}
+
+    def idle(self) -> dict[str, str]:
+        """Settings under dotted keys that have no effect in this run, and what gives them one."""
+        fairgrad = "fairgrad" in self.combiners()
+        unscaled = self.combining.precondition or self.solver == "newton"
+        conditions = [(key, fairgrad, "--combiner fairgrad") for key in FAIRGRAD_SETTINGS.values()]
+        conditions += [
+            ("combining.precondition", self.solver != "newton", "--solver sgd or least_squares"),
+            ("combining.norm_rate", not (self.alpha == 1 and unscaled), "an --alpha other than 1"),
+            (
+                "combining.actor_min_loss",
+                self.combiner_of("actor") in NEEDS_BOUND,
+                f"an actor's combiner among {', '.join(NEEDS_BOUND)}",
+            ),
+            (
+                "combining.weighted_heads",
+                self.architecture == "multi_head",
+                "--architecture multi_head",
+            ),
+            (
+                "agent.task_embedding_size",
+                self.architecture == "task_encoded",
+                "--architecture task_encoded",
+            ),
+            (
+                "agent.reward_rate",
+                self.agent.normalize_reward,
+                "--agent.normalize-reward True",
+            ),
+        ]
+        return {key: needed for key, acts, needed in conditions if not acts}
 
     def check(self, preset: TrainConfig | None = None) -> None:
         """Raises ValueError on the first value that cannot be meant.
 
         Args:
-            preset: what the user began with: an option that differs from it must have an effect.
+            preset: what the user began with; a setting that differs from it must have an effect.
         """
         for name in ("total_steps", "eval_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(
-                    f"{_flag(name, self)} is {getattr(self, name)}, expected at least 1 vector step"
+                    f"{_flag(name)} is {getattr(self, name)}, expected at least 1 vector step"
                 )
         if self.learning_starts < 1:
             raise ValueError(
@@ -175,28 +219,25 @@ class TrainConfig:
             raise ValueError(f"--tasks names {', '.join(repeated)} more than once: name each once")
         check_name("architecture", self.architecture, ARCHITECTURES)
         check_name("precision", self.precision, PRECISIONS)
-        combiners = [self.combiner_of(network) for network in ("critic", "actor", "temperature")]
-        for name in combiners:
+        for name in (self.combiner, *self.combiners()):
             check_name("combiner", name, COMBINERS)
-        if "graddrop" in combiners and self.combining.weighted_heads:
+        if "graddrop" in self.combiners() and self.combining.weighted_heads:
             raise ValueError(
                 "--combining.weighted-heads is true, but graddrop has no weights for heads"
             )
         FairGrad(num_tasks=len(names), **self.fairgrad_options())
-        if preset is not None and "fairgrad" not in combiners:
-            given = preset.fairgrad_options()
-            for option, value in self.fairgrad_options().items():
-                if value != given[option]:
-                    raise ValueError(
-                        f"{_flag(option, self)} is {value}, but no network uses fairgrad: leave it"
-                        " out, or choose --combiner fairgrad"
-                    )
+        for key, needed in self.idle().items() if preset is not None else ():
+            value = attrgetter(key)(self)
+            if value != attrgetter(key)(preset):
+                raise ValueError(
+                    f"{_flag(key)} is {value}, but it only has an effect with {needed}: choose"
+                    " that, or leave it out"
+                )
         check_episodes(self.eval_episodes, self.environment.num_goals)
 
 
-def _flag(name: str, config: TrainConfig) -> str:
-    group = "" if hasattr(config, name) else "combining."
-    return f"--{group}{name.replace('_', '-')}"
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:

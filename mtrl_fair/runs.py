@@ -36,9 +36,18 @@ PACKAGES = (
 
 
 MAY_CHANGE = frozenset(
-    {"total_steps", "device", "cuda_graph", "environment.num_workers", "data", "loader_workers"}
+    {
+        "total_steps",
+        "device",
+        "cuda_graph",
+        "threads",
+        "environment.num_workers",
+        "data",
+        "loader_workers",
+    }
 )
-"""Settings that a resumed run may change: a run may be prolonged, and moved."""
+"""Settings that a resumed run may change: a run may be prolonged, and moved, after which rounding
+may differ."""
 
 
 class RunError(Exception):

@@ -8,13 +8,10 @@ from typing import Literal
 import torch
 
 from agents import MultiTaskSAC, ReplayBuffer
-from configs import TrainConfig
+from configs import NEEDS_BOUND, TrainConfig
 from envs import MetaWorldVectorEnv, TaskSet, make_vec
 from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
 from mtrl_fair import Combiner, make_combiner
-
-NEEDS_BOUND = ("si", "dwa", "uw", "famo")
-"""Combiners that need a lower bound of the losses, which an actor's do not have by themselves."""
 
 
 def build_task_set(config: TrainConfig) -> TaskSet:

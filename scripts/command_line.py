@@ -12,6 +12,7 @@ from typing import NoReturn, TypeVar
 import torch
 import tyro
 
+from mtrl_fair.cores import usable_cores
 from mtrl_fair.names import check_name
 from mtrl_fair.runs import RunError
 
@@ -96,6 +97,11 @@ def resolve_device(name: str) -> torch.device:
     if canonical not in present:
         raise ValueError(f"the device {name!r} is not there: choose auto or {', '.join(present)}")
     return torch.device(canonical)
+
+
+def use_threads(number: int | None) -> None:
+    """Computes with so many CPU threads; None: at most one per usable core."""
+    torch.set_num_threads(number or min(torch.get_num_threads(), usable_cores()))
 
 
 def stop_on_signal() -> Callable[[], bool]:

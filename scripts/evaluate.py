@@ -19,7 +19,7 @@ from envs import evaluate
 from envs.evaluation import check_episodes
 from mtrl_fair.runs import RunDirectory
 from scripts.build import build_agent, build_envs, build_task_set
-from scripts.command_line import check_output, or_fail, resolve_device
+from scripts.command_line import check_output, or_fail, resolve_device, use_threads
 from scripts.report import evaluation_table
 
 
@@ -54,6 +54,7 @@ def main(words: list[str]) -> None:
     output = arguments.json or run.path / "evaluation.json"
     or_fail(lambda: check_output("--json", output))
 
+    use_threads(config.threads)
     task_set = build_task_set(config)
     agent = build_agent(config, len(task_set.names), device)
     or_fail(lambda: agent.load_state_dict(state["agent"]))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from configs import TrainConfig, to_dict
+from configs import FAIRGRAD_SETTINGS, TrainConfig, to_dict
 from envs.tasks import task_names
 from mtrl_fair.runs import MAY_CHANGE, RunDirectory, flatten
 from scripts.command_line import fail, or_fail
@@ -19,18 +19,8 @@ from scripts.command_line import fail, or_fail
 SECONDS = "charts/seconds"
 """The metric that says when an evaluation was."""
 
-MAY_DIFFER = MAY_CHANGE | {
-    "seed",
-    "eval_every",
-    "log_every",
-    "threads",
-}
+MAY_DIFFER = MAY_CHANGE | {"seed", "eval_every", "log_every"}
 """Settings in which runs of one group may differ."""
-
-OF_FAIRGRAD = {"alpha", "solver"} | {
-    f"combining.{name}" for name in ("precondition", "norm_rate", "max_weight", "warmup_steps")
-}
-"""Settings that mean nothing without it."""
 
 
 @dataclass(frozen=True)
@@ -171,12 +161,13 @@ def _labels(runs: Sequence[RunResults]) -> list[str]:
     last = Counter(key.rpartition(".")[2] for key in differing)
 
     def describe(run: RunResults) -> str:
-        used = {run.settings[key] for key in ("combiner", "combining.critic", "combining.actor")}
+        common = run.settings["combiner"]
+        used = {run.settings[f"combining.{network}"] or common for network in ("critic", "actor")}
         words = []
         for key in differing or ["combiner"]:
             short = key.rpartition(".")[2]
             name = "" if key == "combiner" else f"{short if last[short] == 1 else key}="
-            if "fairgrad" in used or key not in OF_FAIRGRAD:
+            if "fairgrad" in used or key not in FAIRGRAD_SETTINGS.values():
                 words.append(f"{name}{run.settings.get(key)}")
         return " ".join(words)
 

@@ -15,13 +15,12 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from configs import PRESETS, TrainConfig, from_dict, to_dict
+from configs import NEEDS_BOUND, PRESETS, TrainConfig, from_dict, to_dict
 from envs import WorkerError
 from mtrl_fair import LossBoundError, NonFiniteError
 from mtrl_fair.runs import MAY_CHANGE, RunDirectory, RunError, flatten
 from scripts.allocator import keep_freed_memory
 from scripts.build import (
-    NEEDS_BOUND,
     build_agent,
     build_envs,
     build_replay,
@@ -36,6 +35,7 @@ from scripts.command_line import (
     resolve_device,
     split_name,
     stop_on_signal,
+    use_threads,
 )
 from scripts.loop import LAST_FINITE, LATEST, RESUMABLE, TrainingLoop
 from scripts.report import make_reporter
@@ -62,16 +62,17 @@ def main(arguments: list[str]) -> None:
     device = or_fail(lambda: resolve_device(config.device))
     keep_freed_memory()
     should_stop = stop_on_signal()
+    use_threads(config.threads)
     if config.resume is not None:
-        state = or_fail(lambda: run.load_checkpoint(LATEST, RESUMABLE))
+        state = or_fail(lambda: lock_and_load(run))
         if is_finished(state, config):
             print(
                 f"{run.path} is finished: {state['step']} of {config.total_steps} steps. Raise"
                 " --total-steps to continue it."
             )
+            run.unlock()
             return
         step = state["step"]
-        or_fail(run.lock)
         or_fail(lambda: run.rewind(step))
         run.note_resume(step)
         run.write_config(to_dict(config))
@@ -101,8 +102,6 @@ def train(
 
     Returns whether the end was reached; a run that cannot go on ends the program with one line.
     """
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"run directory: {run.path}")
     console.print(f"curves: {python()} -m tensorboard.main --logdir {run.path.parent}")
@@ -114,6 +113,11 @@ def train(
     try:
         with contextlib.ExitStack() as stack:
             task_set = build_task_set(config)
+            if sgd_is_inexact(config, len(task_set.names)):
+                console.print(
+                    "note: FairGrad's sgd solver is inexact for more than 10 tasks or alpha above 2"
+                    " (fairness/residual says how much); --solver newton is exact"
+                )
             envs = stack.enter_context(contextlib.closing(build_envs(config, task_set, device)))
             evaluation_envs = stack.enter_context(
                 contextlib.closing(build_envs(config, task_set, device, evaluation=True))
@@ -147,6 +151,26 @@ def train(
         fail(f"{error} (--combining.actor-min-loss) in a new run; step {loop.step + 1}", code=1)
     except WorkerError as error:
         fail(f"{error}\nContinue from the last checkpoint with --resume {run.path}", code=1)
+
+
+def lock_and_load(run: RunDirectory) -> dict[str, Any]:
+    """The latest state, of a run that no other process changes from here on.
+
+    Raises:
+        RunError: another process has the lock, or see `RunDirectory.load_checkpoint`.
+    """
+    run.lock()
+    try:
+        return run.load_checkpoint(LATEST, RESUMABLE)
+    except RunError:
+        run.unlock()
+        raise
+
+
+def sgd_is_inexact(config: TrainConfig, num_tasks: int) -> bool:
+    """Whether FairGrad's weights are those of 20 SGD steps where these do not suffice."""
+    used = "fairgrad" in config.combiners() and config.solver == "sgd"
+    return used and (num_tasks > 10 or config.alpha > 2)
 
 
 def is_finished(state: dict[str, Any], config: TrainConfig) -> bool:

@@ -15,7 +15,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils import _pytree as pytree
 
+from mtrl_fair.runs import RunDirectory
 from scripts import evaluate, plot, train
+from tests.scripts.test_train_input import exits_with_2
 
 ROOT = Path(__file__).parents[2]
 # Networks this small gain nothing from threads, which wait for each other on a busy machine.
@@ -269,52 +271,22 @@ def test_evaluate_prints_a_table_and_writes_json(finished, tmp_path, capsys):
     assert written["mean_success"] == pytest.approx(mean)
 
 
-def exits_with_2(script, arguments: list[str], capsys) -> str:
-    with pytest.raises(SystemExit) as caught:
-        script(arguments)
-    assert caught.value.code == 2
-    return capsys.readouterr().err
+def test_a_run_is_read_only_once_it_is_locked(copied, capsys):
+    (copied / "checkpoints" / "latest.pt").write_bytes(b"half written by the other process")
+    owner = RunDirectory.open(copied)
+    owner.lock()
+    message = exits_with_2(train.main, ["--resume", str(copied)], capsys)
+    assert "another process is training" in message
+    owner.unlock()
+    assert "is truncated" in exits_with_2(train.main, ["--resume", str(copied)], capsys)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["mt10-fairgard"], "unknown preset 'mt10-fairgard': did you mean mt10-fairgrad"),
-        (["--tasks", "reach-v2"], "unknown task 'reach-v2': did you mean reach-v3"),
-        (["--combiner", "pcgard"], "unknown combiner 'pcgard'"),
-        (["--solver", "newtn"], "did you mean newton"),
-        (["--architecture", "multihead"], "did you mean multi_head"),
-        (["--alpha", "-1"], "alpha is -1.0"),
-        (["--combining.critic", "pcgard"], "unknown combiner 'pcgard'"),
-        (["--combining.max-weight", "0"], "max_weight is 0.0"),
-        (["--combining.warmup-steps", "-1"], "warmup_steps is -1"),
-        (["--combiner", "ls", "--combining.norm-rate", "0.1"], "but no network uses fairgrad"),
-        (["mt10-small", "--combiner", "ls", "--alpha", "2"], "--alpha is 2.0, but no network"),
-        (["--combiner", "uw", "--combining.precondition", "False"], "--combining.precondition is"),
-        (["--updates-per-step", "0"], "--updates-per-step is 0.0, expected a positive number"),
-        (["--updates-per-step", "nan"], "--updates-per-step is nan"),
-        (["--total-steps", "0"], "--total-steps is 0"),
-        (["--eval-episodes", "60"], "60 evaluation episodes"),
-        (["--environment.num-goals", "10"], "50 evaluation episodes"),
-        (["--environment.num-goals", "51"], "num_goals is 51"),
-        (["--environment.max-episode-steps", "600"], "max_episode_steps is 600"),
-        (["--environment.num-workers", "0"], "num_workers is 0"),
-        (["--run-dir", "/dev/null/run"], "cannot be made (Not a directory)"),
-        (["--device", "cuda:99"], "the device 'cuda:99' is not there"),
-        (["--device", "gpu"], "the device 'gpu' is not there: choose auto or cpu"),
-        (["--resume", "nowhere"], "there is no run at nowhere"),
-        (["mt10-small", "--resume", "nowhere"], "leave mt10-small out"),
-        (["--agent.critic.width", "0"], "width is 0"),
-        (["--total-steps", "many"], "many"),
-        (["--no-such-flag", "1"], "no-such-flag"),
-    ],
-)
-def test_bad_input_exits_with_2_and_makes_nothing(
-    arguments, message, capsys, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    assert message in exits_with_2(train.main, arguments, capsys)
-    assert list(tmp_path.iterdir()) == []
+def test_the_machine_s_description_has_the_threads_that_are_used(tmp_path):
+    path = tmp_path / "run"
+    flags = ("--total-steps", "1", "--eval-episodes", "1", "--threads", "2")  # beside OMP's 1
+    assert run("train", *FLAGS, *flags, "--run-dir", str(path)).returncode == 0
+    metadata = json.loads((path / "metadata.json").read_text())
+    assert metadata["machine"]["torch_threads"] == 2
 
 
 def test_a_run_directory_that_exists_is_left_alone(finished, capsys):
@@ -384,16 +356,3 @@ def test_plain_output_says_once_that_it_evaluates(finished, tmp_path):
     result = run("train", *FLAGS, "--total-steps", "80", "--run-dir", str(tmp_path / "run"))
     assert result.stdout.count("evaluating") == 1
     assert "evaluation at step 80" in result.stdout
-
-
-def test_presets_may_follow_flags():
-    presets = ["mt10-small", "stl"]
-
-    def split(words, names):
-        return train.split_name("preset", words, names)
-
-    assert split(["stl", "--seed", "1"], presets) == ("stl", ["--seed", "1"])
-    assert split(["--seed", "1", "stl"], presets) == ("stl", ["--seed", "1"])
-    assert split(["--seed=1", "stl"], presets) == ("stl", ["--seed=1"])
-    assert split(["--run-dir", "stl"], presets) == (None, ["--run-dir", "stl"])
-    assert split([], presets) == (None, [])
