@@ -23,7 +23,8 @@ def td_target(
 
     Truncation by the time limit is bootstrapped: `terminated` is 0 there.
     """
-    _check_ranks(reward=(reward, 2), next_q=(next_q, 3), next_log_prob=(next_log_prob, 2))
+    _check_ranks(reward=(reward, 2), terminated=(terminated, 2), next_q=(next_q, 3))
+    _check_ranks(next_log_prob=(next_log_prob, 2), temperature=(temperature, 2))
     next_value = next_q.amin(1) - temperature * next_log_prob
     return reward + discount * (1.0 - terminated) * next_value
 
@@ -42,7 +43,7 @@ def actor_loss(
     temperature: Float[Tensor, "task 1"],
 ) -> Float[Tensor, " task"]:
     """Mean of temperature log pi(a|s) - min_j Q_j(s, a)."""
-    _check_ranks(q=(q, 3), log_prob=(log_prob, 2))
+    _check_ranks(q=(q, 3), log_prob=(log_prob, 2), temperature=(temperature, 2))
     return (temperature * log_prob - q.amin(1)).mean(-1)
 
 

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from configs import PRESETS, TrainConfig, from_dict, to_dict
+from mtrl_fair.runs import flatten
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -10,6 +11,74 @@ def test_presets_are_valid_and_come_back_from_json(name):
     config = PRESETS[name]
     config.check()
     assert from_dict(TrainConfig, to_dict(config), "here") == config
+
+
+# The JAX Meta-World+ baselines: 20 million transitions, Adam, heads, evaluation on all 50 goals.
+META_WORLD_PLUS = {
+    "total_steps": 2_000_000,
+    "eval_every": 10_000,
+    "eval_episodes": 50,
+    "learning_starts": 4_000,
+    "updates_per_step": 1.0,
+    "tasks": ["mt10"],
+    "architecture": "multi_head",
+    "combiner": "fairgrad",
+    "alpha": 2.0,
+    "solver": "sgd",
+    "combining.scale": "none",
+    "combining.precondition": True,
+    "combining.norm_rate": None,
+    "combining.max_weight": None,
+    "combining.warmup_steps": 0,
+    "environment.reward_version": "v2",
+    "environment.max_episode_steps": 500,
+    "environment.num_goals": 50,
+    "agent.actor.width": 400,
+    "agent.actor.depth": 3,
+    "agent.actor.layer_norm": False,
+    "agent.critic.width": 400,
+    "agent.critic.depth": 3,
+    "agent.critic.layer_norm": False,
+    "agent.batch_size": 128,
+    "agent.replay_capacity": 100_000,
+    "agent.actor_learning_rate": 3e-4,
+    "agent.critic_learning_rate": 3e-4,
+    "agent.temperature_learning_rate": 3e-4,
+    "agent.discount": 0.99,
+    "agent.target_rate": 0.005,
+    "agent.policy_average_rate": None,
+    "agent.initial_temperature": 1.0,
+    "agent.per_task_temperature": True,
+    "agent.combine_temperature": False,
+    "agent.target_entropy": -4.0,
+    "agent.log_std_min": -20.0,
+    "agent.log_std_max": 2.0,
+    "agent.max_grad_norm": 1.0,
+    "agent.normalize_reward": False,
+}
+# FairGrad, section 5.2 and its code on mtrl; the departures stand in configs/presets.py.
+PAPER = META_WORLD_PLUS | {
+    "eval_episodes": 1,
+    "learning_starts": 1_500,
+    "architecture": "none",
+    "combining.precondition": False,
+    "environment.reward_version": "v1",
+    "environment.max_episode_steps": 150,
+    "environment.num_goals": 1,
+    "agent.per_task_temperature": False,
+    "agent.combine_temperature": True,
+    "agent.max_grad_norm": None,
+    "agent.normalize_reward": True,
+    "agent.reward_rate": 1e-3,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "published"), [("mt10-fairgrad", META_WORLD_PLUS), ("mt10-fairgrad-paper", PAPER)]
+)
+def test_a_preset_of_a_published_experiment_is_the_published_setting(name, published):
+    settings = flatten(to_dict(PRESETS[name]))
+    assert {key: settings[key] for key in published} == published
 
 
 def test_presets_are_what_they_say():
@@ -20,9 +89,6 @@ def test_presets_are_what_they_say():
         assert (config.architecture, config.combiner) == (architecture, "ls")
         same = dataclasses.replace(config, architecture="multi_head", combiner="fairgrad")
         assert same == TrainConfig()
-    paper = PRESETS["mt10-fairgrad-paper"]
-    assert (paper.alpha, paper.solver, paper.architecture) == (2.0, "sgd", "none")
-    assert not paper.combining.precondition
     assert len(PRESETS["stl"].tasks) == 1
 
 

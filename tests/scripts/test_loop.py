@@ -29,6 +29,7 @@ class CountingEnvs:
     def __init__(self):
         self.episode = self.time = 0
         self.stepping = False
+        self.sent = []
 
     def observe(self, time: int) -> np.ndarray:
         return np.array([[task, self.episode, time] for task in range(K)], np.float32)
@@ -38,6 +39,7 @@ class CountingEnvs:
 
     def step_async(self, actions):
         self.stepping = True
+        self.sent.append(actions.copy())
 
     def step_wait(self):
         assert self.stepping
@@ -105,6 +107,36 @@ def test_transitions_are_stored_with_the_true_next_observation(tmp_path, evaluat
             assert stored.observation[k, step].tolist() == [k, episode, time]
             assert stored.next_observation[k, step].tolist() == [k, episode, time + 1]
             assert stored.terminated[k, step] == 0  # a time limit is no termination
+
+
+def test_transitions_are_stored_with_the_action_that_was_sent_and_its_reward(tmp_path, evaluations):
+    loop = make_loop(tmp_path)
+    loop.run()
+    stored, sent = loop.replay.storage, np.array(loop.envs.sent)
+    assert sent.shape == (10, K, 1)
+    assert len(np.unique(sent)) == sent.size  # or the order would not show
+    np.testing.assert_array_equal(stored.action[:, :10], sent.swapaxes(0, 1))
+    rewards = [[100 * k + (step + 1) % HORIZON for step in range(10)] for k in range(K)]
+    assert stored.reward[:, :10].tolist() == rewards
+
+
+def test_actions_are_uniform_until_learning_starts_and_the_policy_s_from_then_on(
+    tmp_path, evaluations, monkeypatch
+):
+    loop = make_loop(tmp_path)
+    acted = []
+    act = loop.agent.act
+
+    def recorded(observation):
+        acted.append(act(observation))
+        return acted[-1]
+
+    monkeypatch.setattr(loop.agent, "act", recorded)
+    generator = np.random.default_rng(loop.config.seed)
+    loop.run()
+    random = [generator.uniform(-1, 1, (K, 1)).astype(np.float32) for _ in range(3)]
+    np.testing.assert_array_equal(loop.envs.sent, random + acted)
+    assert len(acted) == 7
 
 
 def test_training_episodes_are_counted(tmp_path, evaluations):
