@@ -21,7 +21,7 @@ import tyro
 from mtrl_fair.runs import write_json
 from scripts.command_line import fail, or_fail
 from scripts.run_results import SECONDS, RunResults, read_runs
-from scripts.run_weights import LOGGED, averaged, metric_key, read_weights
+from scripts.run_weights import averaged, metric_key, read_weights
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,9 @@ def metrics_of(run: RunResults, lines: int) -> list[dict[str, float]]:
             line: dict[str, float] = {"step": int(step)}
             for network, kinds in weights.items():
                 for kind, values in kinds.items():
-                    if kind in LOGGED:
-                        for task, value in zip(run.tasks, values[index], strict=True):
-                            if np.isfinite(value):
-                                line[metric_key(kind, task, network)] = float(f"{value:.4g}")
+                    for task, value in zip(run.tasks, values[index], strict=True):
+                        if np.isfinite(value):
+                            line[metric_key(kind, task, network)] = float(f"{value:.4g}")
             metrics.append(line)
     return metrics
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from scripts.run_results import RunGroup, RunResults
 from scripts.run_statistics import MIN_RUNS, bootstrap_interval
-from scripts.run_weights import NETWORKS, averaged, read_weights
+from scripts.run_weights import NETWORKS, SHARES, averaged, read_weights
 
 STEPS = "vector steps (thousands)"
 
@@ -28,14 +28,19 @@ def success_figure(groups: Sequence[RunGroup]) -> Figure:
     for index, group in enumerate(groups):
         style = _style(index)
         label = f"{group.label} ({len(group.runs)} runs)" if len(group.runs) > 1 else group.label
-        bounds = None
-        if len(group.runs) >= MIN_RUNS:
-            bounds = np.transpose([bootstrap_interval(at) for at in group.success.swapaxes(0, 1)])
-        for axis, horizontal in zip(axes, (group.steps / 1000, group.minutes), strict=True):
-            mean = group.success.mean((0, 2))
-            axis.plot(horizontal, mean, **style, linewidth=2.2, label=label)
-            if bounds is not None:
-                axis.fill_between(horizontal, *bounds, color=style["color"], alpha=0.18)
+        # Runs are averaged at common steps, and at minutes at which all of them were under way.
+        last = min(run.seconds[-1] for run in group.runs) / 60
+        minutes = np.unique(np.minimum(group.minutes, last))
+        for axis, horizontal, success in (
+            (axes[0], group.steps / 1000, group.success),
+            (axes[1], minutes, group.success_at(minutes)),
+        ):
+            axis.plot(horizontal, success.mean((0, 2)), **style, linewidth=2.2, label=label)
+            if len(group.runs) >= MIN_RUNS:
+                bounds = [bootstrap_interval(at) for at in success.swapaxes(0, 1)]
+                axis.fill_between(
+                    horizontal, *np.transpose(bounds), color=style["color"], alpha=0.18
+                )
         for run in group.runs if len(group.runs) > 1 else ():
             thin = style | {"linewidth": 0.7, "marker": ""}
             axes[0].plot(run.steps / 1000, run.mean, **thin)
@@ -51,15 +56,18 @@ def success_figure(groups: Sequence[RunGroup]) -> Figure:
 
 
 def task_figure(groups: Sequence[RunGroup]) -> Figure:
-    """Success over vector steps, one panel per task; lines are means of a group's runs."""
+    """Success over vector steps, one panel per task; thick lines are means of a group's runs, thin
+    ones its runs."""
     tasks = groups[0].runs[0].tasks
     figure, axes = _grid(len(tasks), 5, 2.9)
     for k, axis in enumerate(axes):
         for index, group in enumerate(groups):
             success = group.success[:, :, k].mean(0)
-            axis.plot(
-                group.steps / 1000, success, **_style(index), linewidth=1.6, label=group.label
-            )
+            style = _style(index)
+            axis.plot(group.steps / 1000, success, **style, linewidth=2.0, label=group.label)
+            for run in group.runs if len(group.runs) > 1 else ():
+                thin = style | {"linewidth": 0.6, "marker": ""}
+                axis.plot(run.steps / 1000, run.success[:, k], **thin)
         axis.set_title(tasks[k], fontsize="medium")
     _legend_below(figure, axes)
     return figure
@@ -81,10 +89,11 @@ def run_figure(runs: Sequence[RunResults], labels: Sequence[str]) -> Figure:
 
 def weight_figure(run: RunResults, title: str) -> Figure:
     """A run's task weights over vector steps, critic and actor, and, where it logged them, gradient
-    norms and each task's share of the sum of weight × gradient norm over tasks.
+    norms and each task's share of their sum over tasks, plain and weighted.
 
-    That product is the length of what a task adds to the shared direction (of every method but
-    `moco` and `graddrop`, see docs/metrics.md). Values are means over sixtieths of the run.
+    A weight times its gradient norm is the length of what a task adds to the shared direction (of
+    every method but `moco` and `graddrop`, see docs/metrics.md); the plain sum's share is what it
+    would add without weights. Values are means over sixtieths of the run.
 
     Raises:
         ValueError: the run logged no weights.
@@ -103,7 +112,10 @@ def weight_figure(run: RunResults, title: str) -> Figure:
     for column, network in enumerate(NETWORKS):
         for axis, kind in zip(axes[:, column], kinds, strict=True):
             _draw_weights(axis, steps, weights[network].get(kind), run.tasks)
-            if kind != "share":
+            if kind in SHARES:
+                top = np.nanmax(weights[network].get(kind, [0]))
+                axis.set_ylim(0, max(MIN_SHARE_SHOWN, axis.get_ylim()[1], 1.05 * top))
+            else:
                 axis.set_yscale("log")
         axes[0, column].set_title(network)
         axes[-1, column].set_xlabel(STEPS)
@@ -117,9 +129,12 @@ def weight_figure(run: RunResults, title: str) -> Figure:
 KINDS = {
     "weight": "task weight",
     "gradient_norm": "gradient norm",
-    "share": "share of weight × gradient norm",
+    "norm_share": "share of the plain sum\nnorm / Σ norms",
+    "share": "share of the direction\nweight × norm / Σ",
 }
 """What the rows of the weight figure show, and their labels."""
+MIN_SHARE_SHOWN = 0.4
+"""Where equal shares of ten tasks look equal."""
 
 
 def _draw_weights(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,6 +83,17 @@ class RunGroup:
             np.stack([run.success[row] for run, row in zip(runs, rows, strict=True)]),
         )
 
+    def success_at(self, minutes: Float[np.ndarray, " time"]) -> Float[np.ndarray, "run time task"]:
+        """Success after so many minutes, between the evaluations before and after."""
+        return np.stack(
+            [
+                np.transpose(
+                    [np.interp(minutes, run.seconds / 60, success) for success in run.success.T]
+                )
+                for run in self.runs
+            ]
+        )
+
 
 def read_runs(folders: Sequence[str]) -> list[RunResults]:
     """The runs that a command names; it ends with one line if there is none or one is bad."""
@@ -141,7 +153,19 @@ def group_runs(runs: Sequence[RunResults], labels: Sequence[str] = ()) -> list[R
     members: dict[str, list[RunResults]] = {}
     for run, label in zip(runs, labels or _labels(runs), strict=True):
         members.setdefault(label, []).append(run)
+    for label, group in members.items():
+        _note_commits(label, group)
     return [RunGroup.of(label, group) for label, group in members.items()]
+
+
+def _note_commits(label: str, runs: Sequence[RunResults]) -> None:
+    """Says on standard error that a group's runs are of several versions of the program."""
+    commits = {(run.run.metadata().get("commit") or "unknown")[:7] for run in runs}
+    if len(commits) > 1:
+        print(
+            f"note: the runs of {label} are of commits {', '.join(sorted(commits))}",
+            file=sys.stderr,
+        )
 
 
 def check_labels(runs: Sequence[RunResults], labels: Sequence[str]) -> None:

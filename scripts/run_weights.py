@@ -9,10 +9,14 @@ from scripts.run_results import RunResults
 
 NETWORKS = ("critic", "actor")
 LOGGED = ("weight", "gradient_norm")
+"""What a run logs for each task and network."""
+SHARES = ("norm_share", "share")
+"""What follows from it, line by line: each task's share of the sum over tasks of gradient norms,
+and of |weight| × gradient norm. The copy of a run (archive.py) has their averages."""
 PREFIX = "fairness/weight/"
 
 Weights = dict[str, dict[str, Float[np.ndarray, "line task"]]]
-"""By network, then "weight", "gradient_norm" (if it was logged); NaN where a value is missing."""
+"""By network, then by kind, of `LOGGED` and `SHARES`; NaN where a value is missing."""
 
 
 def read_weights(run: RunResults) -> tuple[Float[np.ndarray, "line"], Weights]:
@@ -26,16 +30,21 @@ def read_weights(run: RunResults) -> tuple[Float[np.ndarray, "line"], Weights]:
         raise ValueError(f"{run.path / 'metrics.jsonl'} has no task weights: expected {PREFIX}…")
     weights: Weights = {network: {} for network in NETWORKS}
     for network in NETWORKS:
-        for kind in LOGGED:
+        of_network = weights[network]
+        for kind in (*LOGGED, *SHARES):
             keys = [metric_key(kind, task, network) for task in run.tasks]
             values = np.array([[line.get(key) for key in keys] for line in found], float)
             if not np.isnan(values).all():
-                weights[network][kind] = values
+                of_network[kind] = values
+        if "norm_share" not in of_network and "gradient_norm" in of_network:
+            norms = of_network["gradient_norm"]
+            of_network["norm_share"] = _shares(norms)
+            of_network["share"] = _shares(np.abs(of_network["weight"]) * norms)
     return np.array([line["step"] for line in found], float), weights
 
 
 def metric_key(kind: str, task: str, network: str) -> str:
-    """The key of a weight or gradient norm in `metrics.jsonl` (docs/metrics.md)."""
+    """The key of a weight, gradient norm or share in `metrics.jsonl` (docs/metrics.md)."""
     return f"fairness/{kind}/{task}/{network}"
 
 
@@ -43,20 +52,23 @@ def averaged(
     steps: Float[np.ndarray, "line"], weights: Weights, parts: int
 ) -> tuple[Float[np.ndarray, "part"], Weights]:
     """Means over equal parts of the lines: geometric ones of positive weights and of norms, which
-    range over orders of magnitude, and those of each task's "share" of the sum over tasks of
-    |weight| × gradient norm."""
+    range over orders of magnitude, arithmetic ones of shares."""
     lines = np.array_split(np.arange(len(steps)), min(parts, len(steps)))
     result: Weights = {network: {} for network in weights}
     for network, values in weights.items():
-        for kind, logged in values.items():
-            positive = np.log(np.where(logged > 0, logged, np.nan))
-            result[network][kind] = np.exp(_means(positive, lines))
-        if len(values) == len(LOGGED):
-            products = np.abs(values["weight"]) * values["gradient_norm"]
-            total = np.nansum(products, 1, keepdims=True)
-            shares = products / np.where(total > 0, total, np.nan)
-            result[network]["share"] = _means(shares, lines)
+        for kind, found in values.items():
+            if kind in SHARES:
+                result[network][kind] = _means(found, lines)
+            else:
+                positive = np.log(np.where(found > 0, found, np.nan))
+                result[network][kind] = np.exp(_means(positive, lines))
     return np.array([steps[part].mean() for part in lines]), result
+
+
+def _shares(values: Float[np.ndarray, "line task"]) -> Float[np.ndarray, "line task"]:
+    """Of the sum over tasks; NaN where that is zero."""
+    total = np.nansum(values, 1, keepdims=True)
+    return values / np.where(total > 0, total, np.nan)
 
 
 def _means(

@@ -1,6 +1,6 @@
 """Tables of training runs, in Markdown.
 
-python scripts/table.py RUN [RUN ...] [--table summary|tasks] [--step S] [--level L] [--labels …]
+python scripts/table.py RUN [RUN ...] [--table summary|tasks|curves] [--step S] [--level L]
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ class Arguments:
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directories. Runs that differ in their seed only are one group."""
-    table: Literal["summary", "tasks"] = "summary"
-    """summary: one line per group; tasks: one line per run with the success of each task."""
+    table: Literal["summary", "tasks", "curves"] = "summary"
+    """summary: one line per group; tasks: one line per run with the success of each task; curves:
+    one line per run with the mean success at each evaluation."""
     step: int | None = None
     """The evaluation that counts; none: the last one that all runs have, or each run's own last one
-    in a table of tasks."""
+    in a table of tasks (summary, tasks)."""
     level: float = 0.95
     """The mean success whose first step is asked for (summary)."""
     labels: tuple[str, ...] = ()
@@ -54,6 +55,8 @@ def table(arguments: Arguments, runs: Sequence[RunResults]) -> str:
     groups = group_runs(runs, arguments.labels)
     if arguments.table == "tasks":
         return task_table(groups, arguments.step)
+    if arguments.table == "curves":
+        return curve_table(groups)
     return summary_table(groups, common_step(runs, arguments.step), arguments.level)
 
 
@@ -75,8 +78,9 @@ def common_step(runs: Sequence[RunResults], step: int | None) -> float:
 
 
 def summary_table(groups: Sequence[RunGroup], step: float, level: float) -> str:
-    """One line per group, evaluations after the step left out. Intervals are 95 % stratified
-    bootstrap ones, from three runs on."""
+    """One line per group, evaluations after the step left out. Intervals of success are 95 %
+    stratified bootstrap ones, from three runs on; those of steps to a level are of the median, and
+    its bounds the least and the most that a run took."""
     header = [
         "",
         "runs",
@@ -99,18 +103,39 @@ def summary_table(groups: Sequence[RunGroup], step: float, level: float) -> str:
                 f"{step:,.0f}",
                 f"{group.minutes[so_far][-1]:.0f}",
                 _with_interval(scores[:, -1], mean),
-                _with_interval(scores[:, -1], interquartile_mean),
+                _with_interval(scores[:, -1], interquartile_mean)
+                if len(scores) >= MIN_RUNS
+                else "",
                 f"{means.max(1).mean():.3f}",
-                "; ".join(steps_to(level, group.steps[so_far], run) for run in means),
+                steps_to(level, group.steps[so_far], means),
             ]
         )
     return markdown_table(header, rows)
 
 
 def steps_to(level: float, steps: np.ndarray, success: np.ndarray) -> str:
-    """The first evaluated step with at least this success, or that there was none so far."""
-    reached = np.flatnonzero(success >= level)
-    return f"{steps[reached[0]]:,.0f}" if len(reached) else f"> {steps[-1]:,.0f}"
+    """The first evaluated step with at least this success [run, evaluation], or that there was none
+    so far: of each run, or from three runs on their median, least and most."""
+    first = sorted(
+        steps[np.argmax(run >= level)] if (run >= level).any() else np.inf for run in success
+    )
+    shown = [f"{step:,.0f}" if np.isfinite(step) else f"> {steps[-1]:,.0f}" for step in first]
+    if len(shown) < MIN_RUNS:
+        return "; ".join(shown)
+    middle = shown[(len(shown) - 1) // 2 : len(shown) // 2 + 1]
+    return f"{' to '.join(dict.fromkeys(middle))} [{shown[0]}, {shown[-1]}]"
+
+
+def curve_table(groups: Sequence[RunGroup]) -> str:
+    """One line per run: its seed, and its mean success at every evaluation."""
+    steps = sorted({step for group in groups for run in group.runs for step in run.steps.tolist()})
+    rows = []
+    for group in groups:
+        for run in group.runs:
+            found = dict(zip(run.steps.tolist(), run.mean.tolist(), strict=True))
+            values = (f"{found[step]:.3f}" if step in found else "" for step in steps)
+            rows.append([group.label, str(run.settings["seed"]), *values])
+    return markdown_table(["", "seed", *(f"{step:,.0f}" for step in steps)], rows)
 
 
 def task_table(groups: Sequence[RunGroup], step: int | None) -> str:

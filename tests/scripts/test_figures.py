@@ -10,7 +10,8 @@ from mtrl_fair.runs import RunDirectory
 from scripts import archive, plot, table
 from scripts.figures import run_figure, success_figure, task_figure, weight_figure
 from scripts.run_results import group_runs, read_run, read_runs
-from scripts.run_weights import read_weights
+from scripts.run_statistics import bootstrap_interval
+from scripts.run_weights import averaged, read_weights
 from tests.scripts.written_runs import TASKS, make_run, success
 
 
@@ -30,12 +31,30 @@ def test_the_success_figure_shows_means_over_steps_and_minutes(tmp_path):
     np.testing.assert_allclose(
         single[2].get_ydata(), [(step + 0.5 + 2) / 100 for step in (1, 2, 3)]
     )
-    np.testing.assert_allclose(over_minutes.lines[0].get_xdata(), np.arange(1, 4) + 1 / 60)
-    assert len(over_steps.collections) == 1  # the band, from three runs on
-    low, high = over_steps.collections[0].get_datalim(over_steps.transData).intervaly
-    assert low < line.get_ydata()[0] < line.get_ydata()[-1] < high
+    # Seed n is a second behind seed n - 1; the first one ends after three minutes.
+    minutes = [1 + 1 / 60, 2 + 1 / 60, 3]
+    np.testing.assert_allclose(over_minutes.lines[0].get_xdata(), minutes)
+    at = {
+        seed: np.interp(minutes, [m + seed / 60 for m in (1, 2, 3)], [1, 2, 3]) + 0.5 + seed
+        for seed in range(3)
+    }
+    np.testing.assert_allclose(
+        over_minutes.lines[0].get_ydata(), np.mean(list(at.values()), 0) / 100
+    )
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["fairgrad (3 runs)"]
     assert not success_figure(group_runs(read_runs(paths[:2]))).axes[0].collections
+
+
+def test_the_band_of_three_runs_is_the_interval_at_each_evaluation(tmp_path):
+    steps = (1000, 2000, 4000, 9000)
+    paths = [make_run(tmp_path, f"run{seed}", seed=seed, steps=steps) for seed in (0, 1, 5)]
+    (group,) = group_runs(read_runs(paths))
+    axis = success_figure([group]).axes[0]
+    (band,) = axis.collections
+    corners = {tuple(point) for point in np.round(band.get_paths()[0].vertices, 9).tolist()}
+    for index, step in enumerate(steps):
+        for bound in bootstrap_interval(group.success[:, index]):
+            assert (step / 1000, round(bound, 9)) in corners
 
 
 def test_the_task_figure_has_one_panel_per_task(tmp_path):
@@ -47,6 +66,9 @@ def test_the_task_figure_has_one_panel_per_task(tmp_path):
     for k, axis in enumerate(axes):
         expected = [success(k, step, 0) for step in (1000, 2000, 3000)]
         np.testing.assert_allclose([line.get_ydata() for line in axis.lines], [expected] * 2)
+    (group,) = group_runs(read_runs([make_run(tmp_path, f"s{i}", seed=i) for i in (0, 8)]))
+    lines = [line.get_ydata()[0] for line in task_figure([group]).axes[0].lines]
+    np.testing.assert_allclose(lines, [0.05, 0.01, 0.09])  # their mean, and each
 
 
 def test_the_run_figure_shows_whole_runs_and_one_colour_per_task(tmp_path):
@@ -73,13 +95,17 @@ def test_the_run_figure_shows_whole_runs_and_one_colour_per_task(tmp_path):
 
 def test_the_weight_figure_shows_weights_norms_and_shares(tmp_path):
     axes = weight_figure(read_run(make_run(tmp_path, "run")), "title").axes
-    weight, actor_weight, norm, _, share, actor_share = axes
+    weight, actor_weight, norm, _, plain, _, share, actor_share = axes
     np.testing.assert_allclose(weight.lines[1].get_ydata(), 0.1)
     np.testing.assert_allclose(norm.lines[1].get_ydata(), 60)
+    np.testing.assert_allclose(plain.lines[0].get_ydata(), 3 / 63)
     # 1 x 3 and 0.1 x 60
     np.testing.assert_allclose(share.lines[0].get_ydata(), 1 / 3)
     np.testing.assert_allclose(actor_share.lines[1].get_ydata(), 2 / 3)
     assert (weight.get_title(), actor_weight.get_title()) == ("critic", "actor")
+    for axis in (plain, share, actor_share):  # comparable, and small differences look small
+        assert axis.get_ylim()[0] == 0
+        assert axis.get_ylim()[1] >= 0.6
 
 
 def test_the_weight_figure_shows_what_there_is(tmp_path):
@@ -117,8 +143,8 @@ def test_a_summary_counts_what_all_runs_have(tmp_path, capsys):
     found = cells(lines[2])
     assert found[:4] == ["fairgrad", "3", "3,000", "3"]
     assert found[4].startswith("0.045 [0.0")
-    assert found[6:] == ["0.045", "> 3,000; 3,000; 2,000"]
-    assert cells(lines[3]) == ["ls", "1", "3,000", "3", "0.035", "0.035", "0.035", "> 3,000"]
+    assert found[6:] == ["0.045", "3,000 [2,000, > 3,000]"]
+    assert cells(lines[3]) == ["ls", "1", "3,000", "3", "0.035", "", "0.035", "> 3,000"]
     table.main([paths[0], "--step", "2000", "--labels", "mine"])
     found = cells(capsys.readouterr().out.splitlines()[2])
     assert found[:5] == ["mine", "1", "2,000", "2", "0.025"]
@@ -135,7 +161,7 @@ def test_the_best_mean_is_that_of_each_run_s_own_best_evaluation(tmp_path, capsy
                 file.write(json.dumps({"step": step, "charts/seconds": 1.0}) + "\n")
     table.main([*paths, "--level", "0.5"])
     found = cells(capsys.readouterr().out.splitlines()[2])
-    assert found[4:] == ["0.300", "0.300", "0.700", "2,000; 1,000"]
+    assert found[4:] == ["0.300", "", "0.700", "1,000; 2,000"]
 
 
 def test_a_table_of_tasks_has_one_line_per_run(tmp_path, capsys):
@@ -145,6 +171,40 @@ def test_a_table_of_tasks_has_one_line_per_run(tmp_path, capsys):
     assert cells(lines[0])[1:] == ["seed", "commit", "steps", "minutes", *TASKS, "mean"]
     commit = (read_run(runs[0]).run.metadata()["commit"] or "unknown")[:7]
     assert cells(lines[3]) == ["ls", "7", commit, "3,000", "3", "0.10", "0.11", "0.105"]
+
+
+def test_a_table_of_curves_has_every_evaluation(tmp_path, capsys):
+    runs = [make_run(tmp_path, "one"), make_run(tmp_path, "two", combiner="ls", steps=(500, 2000))]
+    table.main([*runs, "--table", "curves"])
+    lines = capsys.readouterr().out.splitlines()
+    assert cells(lines[0])[1:] == ["seed", "500", "1,000", "2,000", "3,000"]
+    assert cells(lines[2]) == ["fairgrad", "0", "", "0.015", "0.025", "0.035"]
+    assert cells(lines[3]) == ["ls", "0", "0.010", "", "0.025", ""]
+
+
+def test_an_even_number_of_runs_has_two_middle_ones():
+    steps, rates = np.array([1.0, 2, 3]), np.zeros((4, 3))
+    rates[0, 0] = rates[1, 1] = rates[2, 2] = 1
+    assert table.steps_to(0.5, steps, rates) == "2 to 3 [1, > 3]"
+
+
+def test_the_figure_of_an_archive_is_that_of_its_run(tmp_path):
+    path = make_run(tmp_path, "run")
+    lines = RunDirectory.open(path).metrics()
+    draw = np.random.default_rng(0)
+    for line in lines:
+        for key in [key for key in line if key.startswith("fairness/")]:
+            line[key] = draw.normal() if "weight" in key else draw.exponential()
+    with open(f"{path}/metrics.jsonl", "w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    archive.main([path, "--output", str(tmp_path / "kept"), "--lines", "7"])
+    steps, expected = averaged(*read_weights(read_run(path)), 7)
+    copied_steps, found = averaged(*read_weights(read_run(str(tmp_path / "kept" / "run"))), 60)
+    np.testing.assert_allclose(copied_steps, steps)
+    for network, kinds in expected.items():
+        assert set(kinds) == {"weight", "gradient_norm", "norm_share", "share"}
+        for kind, values in kinds.items():
+            np.testing.assert_allclose(found[network][kind], values, rtol=1e-3)
 
 
 def test_an_archive_is_a_run_without_checkpoints_and_folders(tmp_path):

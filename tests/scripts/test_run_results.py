@@ -94,6 +94,16 @@ def test_labels_decide_where_they_are_given(tmp_path):
         group_runs([*runs, other])
 
 
+def test_a_note_names_the_commits_that_are_mixed(tmp_path, capsys):
+    paths = [make_run(tmp_path, name, seed=i) for i, name in enumerate("ab")]
+    group_runs(read_runs(paths))
+    assert capsys.readouterr().err == ""
+    metadata = json.loads((tmp_path / "b" / "metadata.json").read_text())
+    (tmp_path / "b" / "metadata.json").write_text(json.dumps(metadata | {"commit": "0123456789"}))
+    group_runs(read_runs(paths))
+    assert "note: the runs of fairgrad are of commits 0123456, " in capsys.readouterr().err
+
+
 def test_one_seed_does_not_count_twice(tmp_path):
     paths = [make_run(tmp_path, name, seed=3) for name in ("one", "two")]
     with pytest.raises(ValueError, match=r"one and .*two count as runs of fairgrad .* seed 3"):
@@ -132,18 +142,29 @@ def test_a_refused_rewind_leaves_the_run_alone(tmp_path):
     assert before == {file.name: file.read_bytes() for file in (tmp_path / "run").glob("*.*")}
 
 
-def test_weights_are_averaged_over_parts_of_the_run():
-    steps = np.array([10.0, 20, 30, 40])
-    weight = np.array([[1.0, 4], [100, 4], [0, -4], [8, np.nan]])
-    norm = np.array([[2.0, 1], [2, 1], [5, 1], [1, 1]])
-    centres, result = averaged(steps, {"actor": {"weight": weight, "gradient_norm": norm}}, 2)
+def test_weights_are_averaged_over_parts_of_the_run(tmp_path):
+    path = make_run(tmp_path, "run")
+    weight = [[1.0, 4], [100, 4], [0, -4], [8, None]]
+    norm = [[2.0, 1], [2, 1], [5, 1], [1, 1]]
+    with open(f"{path}/metrics.jsonl", "w") as file:
+        for step in (1000, 2000, 3000):
+            file.write(json.dumps({"step": step, "charts/seconds": 1.0}) + "\n")
+        for step, weights, norms in zip((10, 20, 30, 40), weight, norm, strict=True):
+            line = {"step": step}
+            for task, w, n in zip(TASKS, weights, norms, strict=True):
+                line |= {} if w is None else {f"fairness/weight/{task}/actor": w}
+                line[f"fairness/gradient_norm/{task}/actor"] = n
+            file.write(json.dumps(line) + "\n")
+    centres, result = averaged(*read_weights(read_run(path)), 2)
     assert centres.tolist() == [15, 35]
     # Geometric means of the positive ones.
     np.testing.assert_allclose(result["actor"]["weight"], [[10, 4], [8, np.nan]])
     np.testing.assert_allclose(result["actor"]["gradient_norm"], [[2, 1], [5**0.5, 1]])
     first = np.array([2 / 6, 4 / 6]) / 2 + np.array([200 / 204, 4 / 204]) / 2
     np.testing.assert_allclose(result["actor"]["share"], [first, [(0 + 1) / 2, 1]])
-    _, only_weights = averaged(steps, {"actor": {"weight": weight}}, 60)
+    second = np.array([5 / 6, 1 / 6]) / 2 + np.array([1, 1]) / 2 / 2
+    np.testing.assert_allclose(result["actor"]["norm_share"], [[2 / 3, 1 / 3], second])
+    _, only_weights = averaged(np.arange(4.0), {"actor": {"weight": np.ones((4, 2))}}, 60)
     assert set(only_weights["actor"]) == {"weight"}
     assert len(only_weights["actor"]["weight"]) == 4
 
@@ -152,7 +173,7 @@ def test_weights_of_one_network_are_enough(tmp_path):
     path = make_run(tmp_path, "run", networks=("actor",))
     _, weights = read_weights(read_run(path))
     assert not weights["critic"]
-    assert set(weights["actor"]) == {"weight", "gradient_norm"}
+    assert set(weights["actor"]) == {"weight", "gradient_norm", "norm_share", "share"}
     (tmp_path / "run" / "metrics.jsonl").write_text(
         "".join(
             json.dumps({"step": step, "charts/seconds": 1.0}) + "\n" for step in (1000, 2000, 3000)
