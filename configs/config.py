@@ -13,8 +13,9 @@ from agents import ARCHITECTURES, PRECISIONS, SACConfig
 from envs.evaluation import check_episodes
 from envs.memory import MAX_EPISODE_STEPS
 from envs.tasks import task_names
-from mtrl_fair import COMBINERS, FairGrad, Scale
+from mtrl_fair import COMBINERS, Combiner, FairGrad, Scale, make_combiner
 from mtrl_fair.names import check_name
+from mtrl_fair.registry import combiner_options
 
 NUM_GOALS = 50
 
@@ -81,6 +82,8 @@ class CombinerConfig:
     """Cut larger task weights to this (fairgrad)."""
     warmup_steps: int = 0
     """So many first updates follow the sum of the task gradients (fairgrad)."""
+    options: dict[str, float] = field(default_factory=dict)
+    """Options that only other methods have, by name: c 0.6 (cagrad), temperature 1 (dwa), …"""
     critic: str | None = None
     """Another combiner for the critic than --combiner."""
     actor: str | None = None
@@ -158,6 +161,11 @@ class TrainConfig:
         """The values of `FAIRGRAD_SETTINGS` by the names that `FairGrad` has for them."""
         return {option: attrgetter(key)(self) for option, key in FAIRGRAD_SETTINGS.items()}
 
+    def method_options(self, combiner: str) -> dict[str, float]:
+        """Those of `combining.options` that a combiner has."""
+        own = own_options(combiner)
+        return {name: value for name, value in self.combining.options.items() if name in own}
+
     def idle(self) -> dict[str, str]:
         """Settings under dotted keys that have no effect in this run, and what gives them one."""
         fairgrad = "fairgrad" in self.combiners()
@@ -226,6 +234,11 @@ class TrainConfig:
                 "--combining.weighted-heads is true, but graddrop has no weights for heads"
             )
         FairGrad(num_tasks=len(names), **self.fairgrad_options())
+        valid = [option for name in sorted(self.combiners()) for option in own_options(name)]
+        for option in self.combining.options:
+            check_name(f"option of {' and '.join(sorted(self.combiners()))}", option, valid)
+        for name in self.combiners():
+            make_combiner(name, num_tasks=len(names), **self.method_options(name))
         for key, needed in self.idle().items() if preset is not None else ():
             value = attrgetter(key)(self)
             if value != attrgetter(key)(preset):
@@ -234,6 +247,12 @@ class TrainConfig:
                     " that, or leave it out"
                 )
         check_episodes(self.eval_episodes, self.environment.num_goals)
+
+
+def own_options(combiner: str) -> list[str]:
+    """The options that only this method has, and that no setting of its own stands for."""
+    common = {*combiner_options(Combiner), *FAIRGRAD_SETTINGS, "seed", "min_loss"}
+    return [name for name in combiner_options(COMBINERS[combiner]) if name not in common]
 
 
 def _flag(key: str) -> str:
@@ -249,6 +268,10 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 def _check_type(key: str, value: Any, hint: Any, where: str) -> None:
     if get_origin(hint) is Literal:
         check_name(f"{key} in {where}", value, get_args(hint))
+    if get_origin(hint) is dict:
+        if not isinstance(value, dict) or not all(type(v) in (int, float) for v in value.values()):
+            raise ValueError(f"{key} in {where} is {value!r}, expected numbers by name")
+        return
     allowed = tuple(kind for kind in (get_args(hint) or (hint,)) if isinstance(kind, type))
     if float in allowed:
         allowed += (int,)

@@ -87,7 +87,8 @@ def build_combiner(config: TrainConfig, num_tasks: int, network: str) -> Combine
         options["min_loss"] = 0.0 if network == "critic" else config.combining.actor_min_loss
     if combiner in ("rlw", "pcgrad", "graddrop"):
         options["seed"] = 3 * config.seed + ("critic", "actor", "temperature").index(network)
-    return make_combiner(combiner, num_tasks=num_tasks, **options)
+    own = config.method_options(combiner)
+    return make_combiner(combiner, num_tasks=num_tasks, **options, **own)
 
 
 def build_replay(config: TrainConfig, num_tasks: int, device: torch.device) -> ReplayBuffer:

@@ -190,11 +190,11 @@ def open_run(folder: str, flags: list[str]) -> tuple[RunDirectory, TrainConfig]:
     saved = from_dict(TrainConfig, run.config, f"{folder}/config.json")
     wanted = parse(saved, flags)
     old, new = flatten(to_dict(saved)), flatten(to_dict(wanted))
-    for key in old.keys() - MAY_CHANGE:
-        if old[key] != new[key]:
+    for key in (old.keys() | new.keys()) - MAY_CHANGE:
+        if old.get(key) != new.get(key):
             raise RunError(
-                f"{key} is {old[key]} in {folder}, and a resumed run keeps it: leave the flag out,"
-                " or start a new run"
+                f"{key} is {old.get(key)} in {folder}, and a resumed run keeps it: leave the flag"
+                " out, or start a new run"
             )
     if wanted.run_dir is not None:
         raise RunError(f"--resume continues in {folder}: leave --run-dir out")

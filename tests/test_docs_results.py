@@ -1,30 +1,58 @@
 """docs/results.md says what the runs in docs/runs say."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from scripts.run_results import read_run
+from scripts import table
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGE = (DOCS / "results.md").read_text()
 RUNS = sorted(path.parent for path in DOCS.glob("runs/*/*/config.json"))
+COMMANDS = [
+    words
+    for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+    if (words := shlex.split(line, comments=True))[:1] == ["python"]
+]
+TABLES = [words[2:] for words in COMMANDS if words[1] == "scripts/table.py"]
+FIGURES = [words[2:] for words in COMMANDS if words[1] == "scripts/plot.py"]
 
 
-@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
-def test_a_run_s_row_is_that_of_its_last_evaluation(path):
-    run = read_run(str(path))
-    lines = (DOCS / "results.md").read_text().splitlines()
-    (row,) = [line for line in lines if line.startswith(f"| {path.name} |")]
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[2:] == [
-        f"{run.steps[-1]:,.0f}",
-        f"{run.seconds[-1] / 60:.0f}",
-        *(f"{value:.2f}" for value in run.success[-1]),
-        f"{run.mean[-1]:.3f}",
-    ]
+def expand(words: list[str]) -> list[str]:
+    """As a shell in the root of the project does."""
+    paths = [sorted(ROOT.glob(word)) if word.startswith("docs/runs") else [word] for word in words]
+    return [str(path) for found in paths for path in found]
 
 
-def test_there_are_runs_and_they_name_no_folder_of_a_machine():
+@pytest.mark.parametrize("words", TABLES, ids=" ".join)
+def test_a_table_is_what_its_command_prints(words, capsys):
+    table.main(expand(words))
+    assert capsys.readouterr().out in PAGE
+
+
+def test_every_run_stands_in_a_table():
+    used = {path for words in TABLES for path in expand(words)}
     assert len(RUNS) >= 10
+    assert {str(path) for path in RUNS} <= used
+
+
+def test_every_figure_has_its_command():
+    shown = set(re.findall(r"!\[[^]]*\]\((\w+\.png)\)", PAGE))
+    drawn = {Path(words[words.index("--output") + 1]).name for words in FIGURES}
+    assert shown == drawn
+    for words in FIGURES:
+        runs = [word for word in words if word.startswith("docs/runs")]
+        assert runs
+        assert all(expand([run]) for run in runs)
+
+
+def test_runs_name_no_folder_of_a_machine():
     for path in RUNS:
-        assert "/" not in (path / "metadata.json").read_text().split('"commit"')[0]
+        text = (path / "metadata.json").read_text()
+        commands = re.findall(r'"command": \[(.*?)\]', text, re.DOTALL)
+        assert commands
+        assert not any("/" in command for command in commands)

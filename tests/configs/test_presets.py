@@ -122,9 +122,21 @@ def test_unknown_settings_are_refused():
 
 
 @pytest.mark.parametrize(
-    "values", [{"total_steps": "many"}, {"alpha": None}, {"seed": True}, {"device": 3}]
+    "values",
+    [
+        {"total_steps": "many"},
+        {"alpha": None},
+        {"seed": True},
+        {"device": 3},
+    ],
 )
 def test_settings_of_another_type_are_refused(values):
     (key,) = values
     with pytest.raises(ValueError, match=f"{key} in old.json is .*, expected"):
         from_dict(TrainConfig, values, "old.json")
+
+
+@pytest.mark.parametrize("options", [3, {"c": "much"}, {"c": True}])
+def test_options_in_a_file_are_numbers_by_name(options):
+    with pytest.raises(ValueError, match="options in old.json is .*, expected numbers by name"):
+        from_dict(TrainConfig, {"combining": {"options": options}}, "old.json")

@@ -2,13 +2,14 @@
 
 import copy
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
 
 from agents import Batch, NetworkConfig, SACConfig, Transition
-from configs import PRESETS, CombinerConfig, TrainConfig
+from configs import PRESETS, CombinerConfig, TrainConfig, from_dict, to_dict
 from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
 from mtrl_fair import COMBINERS, LossBoundError
 from scripts.build import build_agent, build_combiner, build_replay, overlaps, settle_overlap
@@ -99,6 +100,14 @@ def test_fairgrad_gets_every_option_it_has():
     found = [getattr(combiner, name) for name in ("alpha", "solver", "precondition", "norm_rate")]
     assert found == [0.5, "newton", False, 0.5]
     assert [combiner.max_weight, combiner.warmup_steps, combiner.scale] == [3.0, 7, "tasks"]
+
+
+def test_other_methods_get_the_options_they_have():
+    config = small("cagrad", actor="dwa", options={"c": 0.6, "temperature": 1.5})
+    config.check()
+    assert build_combiner(config, K, "critic").c == 0.6
+    assert build_combiner(config, K, "actor").temperature == 1.5
+    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config))), "here") == config
 
 
 def test_what_a_method_learns_itself_is_learnt():

@@ -301,6 +301,7 @@ def test_a_resume_that_would_change_the_run_is_refused(finished, capsys):
     for flags, message in [
         (["--alpha", "2"], "alpha is 1.0 in"),
         (["--agent.batch-size", "8"], "agent.batch_size is 64 in"),
+        (["--combining.options", "c", "1"], "combining.options.c is None in"),
         (["--run-dir", "elsewhere"], "leave --run-dir out"),
         (["--total-steps", "100"], "--total-steps 100 is less than the run's 240"),
     ]:
