@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -68,12 +69,10 @@ class CombinedOptimizer:
         shared, own = self.parameters.shared, self.parameters.own
         for parameter in self.combiner.parameters():
             parameter.grad = None  # the combiner adds to it
-        try:
+        with naming(self.label):
             (losses, metrics), direction, own_gradients, info = self.combiner.differentiate(
                 task_loss_fn, shared, data, own, has_aux=True, out=jacobian
             )
-        except NonFiniteError as error:
-            raise NonFiniteError(f"{self.label} {error.what}", error.tasks) from error
         head_norms = _norms_per_task(own_gradients, losses)
         seen = losses + head_norms
         if not self.needs_losses_only:
@@ -100,7 +99,7 @@ class CombinedOptimizer:
             f"losses/{self.label}": losses.mean(),
             f"losses/{self.label}/{{task}}": losses,
             f"fairness/head_gradient_norm/{{task}}/{self.label}": head_norms,
-            **self._describe(info),
+            **describe(info, self.label, saw_gradients=not self.needs_losses_only),
         }
 
     @property
@@ -112,25 +111,36 @@ class CombinedOptimizer:
         """How many numbers the task gradients of a step are."""
         return 0 if self.needs_losses_only else num_tasks * self.parameters.num_shared
 
-    def _describe(self, info: CombinerInfo) -> dict[str, Tensor]:
-        metrics = {
-            f"fairness/weight/{{task}}/{self.label}": info.weights,
-            f"fairness/direction_norm/{self.label}": info.direction_norm,
-        }
-        if self.needs_losses_only:  # has not seen the task gradients
-            return metrics
-        metrics |= {
-            f"fairness/gradient_norm/{{task}}/{self.label}": info.gradient_norms,
-            f"fairness/residual/{self.label}": info.residual,
-        }
-        pairs = len(info.weights) * (len(info.weights) - 1)
-        if not pairs:
-            return metrics
-        return metrics | {
-            f"fairness/mean_cosine/{self.label}": (info.cosines.triu(1).sum() * 2) / pairs,
-            f"fairness/min_cosine/{self.label}": info.cosines.min(),
-            f"fairness/conflicts/{self.label}": info.conflicts,
-        }
+
+@contextlib.contextmanager
+def naming(label: str) -> Iterator[None]:
+    """Errors of a combiner say whose losses or gradients were not finite."""
+    try:
+        yield
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{label} {error.what}", error.tasks) from error
+
+
+def describe(info: CombinerInfo, label: str, *, saw_gradients: bool) -> dict[str, Tensor]:
+    """What a combiner did, as metrics (docs/metrics.md)."""
+    metrics = {
+        f"fairness/weight/{{task}}/{label}": info.weights,
+        f"fairness/direction_norm/{label}": info.direction_norm,
+    }
+    if not saw_gradients:
+        return metrics
+    metrics |= {
+        f"fairness/gradient_norm/{{task}}/{label}": info.gradient_norms,
+        f"fairness/residual/{label}": info.residual,
+    }
+    pairs = len(info.weights) * (len(info.weights) - 1)
+    if not pairs:
+        return metrics
+    return metrics | {
+        f"fairness/mean_cosine/{label}": (info.cosines.triu(1).sum() * 2) / pairs,
+        f"fairness/min_cosine/{label}": info.cosines.min(),
+        f"fairness/conflicts/{label}": info.conflicts,
+    }
 
 
 def make_adam(parameters: list[Tensor], learning_rate: float) -> torch.optim.Adam:

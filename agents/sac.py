@@ -18,7 +18,7 @@ from agents.flat_parameters import FlatParameters
 from agents.generators import restore_generator
 from agents.losses import actor_loss, critic_loss, td_target, temperature_loss
 from agents.networks import TaskNetwork
-from agents.optimize import CombinedOptimizer, guarded_step, make_adam
+from agents.optimize import CombinedOptimizer, describe, guarded_step, make_adam, naming
 from agents.policy import split_policy_output, squashed_sample
 from agents.transitions import Batch
 from mtrl_fair import Combiner, NonFiniteError
@@ -224,6 +224,7 @@ class MultiTaskSAC:
     def update_temperature(self, log_prob: Float[Tensor, "task batch"]) -> Metrics:
         log_temperature = self.log_temperature.detach().requires_grad_()
         per_task = log_temperature.expand(self.num_tasks)
+        metrics: Metrics = {}
         losses = temperature_loss(per_task, log_prob, self.config.target_entropy)
         if self.temperature_combiner is None:
             (gradient,) = torch.autograd.grad(losses.sum(), log_temperature)
@@ -231,7 +232,11 @@ class MultiTaskSAC:
             for parameter in self.temperature_combiner.parameters():
                 parameter.grad = None  # combine adds to it
             (rows,) = torch.autograd.grad(losses.sum(), per_task)
-            gradient, _ = self.temperature_combiner.combine(rows.unsqueeze(1), losses.detach())
+            with naming("temperature"):
+                gradient, info = self.temperature_combiner.combine(
+                    rows.unsqueeze(1), losses.detach()
+                )
+            metrics = describe(info, "temperature", saw_gradients=True)
         self.log_temperature.grad = gradient
         found_inf = self.guard.see("temperature", losses.detach(), gradient.sum())
         guarded_step(self.temperature_optimizer, found_inf)
@@ -243,6 +248,7 @@ class MultiTaskSAC:
                 temperature_loss(per_task, log_prob, self.config.target_entropy)
             )
         return {
+            **metrics,
             "losses/temperature": losses.detach().mean(),
             "temperature/{task}": self._temperature().squeeze(1).expand(self.num_tasks),
         }

@@ -21,7 +21,7 @@ from agents.flat_parameters import FlatParameters
 from agents.losses import actor_loss, critic_loss, td_target
 from agents.networks import Linear
 from agents.policy import squashed_sample
-from mtrl_fair import fairgrad_weights, make_combiner
+from mtrl_fair import NonFiniteError, fairgrad_weights, make_combiner
 from tests.agents.small_agent import ACT, NETWORK, OBS, B, K, make_agent, make_batch
 
 
@@ -145,10 +145,14 @@ def test_a_combined_temperature_follows_the_combiner():
     )
     agent = make_agent(config=config)
     log_prob = torch.tensor([[1.0], [2.0], [3.0]]).expand(K, B)
-    agent.update_temperature(log_prob)
+    metrics = agent.update_temperature(log_prob)
     rows = -(log_prob.mean(1, keepdim=True) - 4.0)
     weights = fairgrad_weights((rows @ rows.mT).double(), 2.0).float()
     torch.testing.assert_close(agent.log_temperature.grad, weights @ rows, rtol=1e-4, atol=1e-6)
+    logged = metrics["fairness/weight/{task}/temperature"]
+    torch.testing.assert_close(logged, weights, rtol=1e-4, atol=1e-6)
+    with pytest.raises(NonFiniteError, match="the temperature loss of task 1 is not finite"):
+        agent.update_temperature(log_prob.where(torch.arange(K)[:, None] != 1, float("nan")))
     with pytest.raises(ValueError, match="if and only if"):
         MultiTaskSAC(OBS, ACT, K, *[make_combiner("ls", K)] * 2, config=config)
 
