@@ -169,6 +169,7 @@ class TrainConfig:
     def idle(self) -> dict[str, str]:
         """Settings under dotted keys that have no effect in this run, and what gives them one."""
         fairgrad = "fairgrad" in self.combiners()
+        bounded = ["actor", *(["temperature"] if self.agent.combine_temperature else [])]
         unscaled = self.combining.precondition or self.solver == "newton"
         conditions = [(key, fairgrad, "--combiner fairgrad") for key in FAIRGRAD_SETTINGS.values()]
         conditions += [
@@ -176,7 +177,7 @@ class TrainConfig:
             ("combining.norm_rate", not (self.alpha == 1 and unscaled), "an --alpha other than 1"),
             (
                 "combining.actor_min_loss",
-                self.combiner_of("actor") in NEEDS_BOUND,
+                any(self.combiner_of(network) in NEEDS_BOUND for network in bounded),
                 f"an actor's combiner among {', '.join(NEEDS_BOUND)}",
             ),
             (
