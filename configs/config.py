@@ -102,6 +102,8 @@ class TrainConfig:
     """Of goals, networks, exploration and sampling."""
     total_steps: int = 2_000_000
     """Length of the run in vector steps."""
+    stop_at_success: float | None = None
+    """End the run earlier, at the first evaluation whose mean success is at least this."""
     eval_every: int = 10_000
     """Vector steps between evaluations, each followed by a checkpoint."""
     eval_episodes: int = 50
@@ -126,8 +128,9 @@ class TrainConfig:
     run_dir: str | None = None
     """The run's new folder; None: runs/PRESET-seedN-TIME."""
     resume: str | None = None
-    """Continue the run in this folder, as it was configured; only --total-steps, --device,
-    --cuda-graph, --threads and --environment.num-workers may change."""
+    """Continue the run in this folder, as it was configured; only --total-steps,
+    --stop-at-success, --device, --cuda-graph, --threads and --environment.num-workers may
+    change."""
     device: str = "auto"
     """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
     precision: str = "fp32"
@@ -146,6 +149,11 @@ class TrainConfig:
     """Options of Meta-World."""
     agent: SACConfig = field(default_factory=SACConfig)
     """Hyperparameters of the agent."""
+
+    def is_over(self, step: int, best_success: float) -> bool:
+        """Whether a run ends at this step, given the best mean success that it has had."""
+        reached = self.stop_at_success is not None and best_success >= self.stop_at_success
+        return reached or step >= self.total_steps
 
     def combiner_of(self, network: str) -> str:
         """The combiner of "critic", "actor" or "temperature", by name."""
@@ -217,6 +225,11 @@ class TrainConfig:
         if not (math.isfinite(self.updates_per_step) and self.updates_per_step > 0):
             raise ValueError(
                 f"--updates-per-step is {self.updates_per_step}, expected a positive number"
+            )
+        if self.stop_at_success is not None and not 0 < self.stop_at_success <= 1:
+            raise ValueError(
+                f"--stop-at-success is {self.stop_at_success}, expected a mean success rate above 0"
+                " and at most 1, or None"
             )
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"--threads is {self.threads}, expected at least 1 or None")

@@ -1,11 +1,29 @@
-"""How many cores there are to use."""
+"""The processor: what it is called, what it can do, and how many cores there are to use."""
 
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
+CPUINFO = Path("/proc/cpuinfo")
+
+BFLOAT16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
+
+
+def describe_processor() -> dict[str, object]:
+    """The processor's name and its instructions for bfloat16, as far as the system tells them."""
+    fields: dict[str, str] = {}
+    if CPUINFO.is_file():
+        for line in CPUINFO.read_text().splitlines():
+            name, _, value = line.partition(":")
+            fields.setdefault(name.strip(), value.strip())
+    flags = fields.get("flags", "").split()
+    return {
+        "processor": fields.get("model name") or platform.processor() or platform.machine(),
+        "bfloat16": [name for name in BFLOAT16_INSTRUCTIONS if name in flags],
+    }
 
 
 def usable_cores() -> int:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from mtrl_fair.checkpoints import load_checkpoint, save_checkpoint
+from mtrl_fair.cores import describe_processor
 
 EVALUATION_COLUMNS = ("step", "task", "success", "episodes", "return", "episode_length")
 
@@ -38,6 +39,7 @@ PACKAGES = (
 MAY_CHANGE = frozenset(
     {
         "total_steps",
+        "stop_at_success",
         "device",
         "cuda_graph",
         "threads",
@@ -264,7 +266,7 @@ def describe_machine() -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {
             "platform": platform.platform(),
-            "processor": platform.processor() or platform.machine(),
+            **describe_processor(),
             "cores": os.cpu_count(),
             "torch_threads": torch.get_num_threads(),
             "gpus": [

@@ -38,7 +38,8 @@ class Reporter(Protocol):
 
 
 class TrainingLoop:
-    """One run, from its present step to `config.total_steps`.
+    """One run, from its present step to `config.total_steps`, or to the first evaluation that
+    reaches `config.stop_at_success`.
 
     Everything that decides the numbers of later steps is in the checkpoint, so a resumed run gives
     the same ones as a run that was never stopped.
@@ -101,14 +102,14 @@ class TrainingLoop:
             while True:
                 if self._evaluation_due() and not self._evaluate(should_stop):
                     break
-                if self.step >= self.config.total_steps or should_stop():
+                if self._is_over() or should_stop():
                     break
                 self._advance()
                 self.reporter.advance(self.step)
                 if self.step % self.config.log_every == 0:
                     self._log()
             self.save()
-            return self.step >= self.config.total_steps
+            return self._is_over()
         except NonFiniteError:
             self.run_directory.save_checkpoint(LAST_FINITE, self.state_dict())
             raise
@@ -230,6 +231,9 @@ class TrainingLoop:
         self.logger.log(self.step, scalars)
         self.reporter.metrics(self.step, scalars)
         self.clock, self.clock_step = time.monotonic(), self.step
+
+    def _is_over(self) -> bool:
+        return self.config.is_over(self.step, self.best_success)
 
     def _evaluation_due(self) -> bool:
         at_end = self.step >= self.config.total_steps

@@ -66,9 +66,12 @@ def main(arguments: list[str]) -> None:
     if config.resume is not None:
         state = or_fail(lambda: lock_and_load(run))
         if is_finished(state, config):
+            how = "Raise --total-steps"
+            if state["step"] < config.total_steps:
+                how = "Change --stop-at-success, for example to None,"
             print(
-                f"{run.path} is finished: {state['step']} of {config.total_steps} steps. Raise"
-                " --total-steps to continue it."
+                f"{run.path} is finished: {state['step']} of {config.total_steps} steps, best mean"
+                f" success {state['loop']['best_success']:.3f}. {how} to continue it."
             )
             run.unlock()
             return
@@ -175,9 +178,8 @@ def sgd_is_inexact(config: TrainConfig, num_tasks: int) -> bool:
 
 def is_finished(state: dict[str, Any], config: TrainConfig) -> bool:
     """Whether a checkpoint is that of a run's end, its last evaluation included."""
-    return bool(
-        state["step"] >= config.total_steps and state["loop"]["evaluated_step"] == state["step"]
-    )
+    step, loop = state["step"], state["loop"]
+    return config.is_over(step, loop["best_success"]) and bool(loop["evaluated_step"] == step)
 
 
 def open_run(folder: str, flags: list[str]) -> tuple[RunDirectory, TrainConfig]:

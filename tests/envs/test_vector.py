@@ -22,7 +22,6 @@ from metaworld.policies import ENV_POLICY_MAP
 from envs import TaskSet, make_vec, tasks
 from envs.memory import INFO_KEYS
 from envs.worker import Rows
-from mtrl_fair import cores as cores_module
 
 # The scripted experts warn that their actions exceed [-1, 1].
 pytestmark = pytest.mark.filterwarnings("ignore:Constant:UserWarning")
@@ -538,18 +537,6 @@ def test_workers_are_as_many_as_usable_cores_or_rows(make, pair):
     finally:
         os.sched_setaffinity(0, cores)
     assert len(make("reach-v3", num_workers=7)._workers.processes) == 1
-
-
-@pytest.mark.parametrize(
-    ("quota", "cores"),
-    [("max 100000", 8), ("200000 100000", 2), ("50000 100000", 1), ("900000 100000", 8), ("", 8)],
-)
-def test_a_container_s_quota_limits_the_usable_cores(tmp_path, monkeypatch, quota, cores):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    monkeypatch.setattr(cores_module, "QUOTA", tmp_path / "cpu.max")
-    assert cores_module.usable_cores() == 8
-    (tmp_path / "cpu.max").write_text(f"{quota}\n")
-    assert cores_module.usable_cores() == cores
 
 
 def test_two_environments_share_nothing(make, short, pair):

@@ -159,6 +159,24 @@ def test_evaluations_happen_on_time_and_the_best_is_kept(tmp_path, evaluations):
     assert loop.run_directory.load_checkpoint("latest")["step"] == 10
 
 
+@pytest.mark.parametrize(("level", "end"), [(None, 10), (0.5, 4), (0.75, 8), (1.0, 8)], ids=str)
+def test_a_run_ends_at_the_first_evaluation_that_reaches_the_level(
+    tmp_path, evaluations, level, end
+):
+    loop = make_loop(tmp_path, stop_at_success=level)
+    assert loop.run()
+    rows = loop.run_directory.evaluations()
+    assert [int(row["step"]) for row in rows[::K]] == [s for s in (4, 8, 10) if s <= end]
+    assert loop.run_directory.load_checkpoint("latest")["step"] == end
+
+
+def test_a_level_that_is_never_reached_leaves_the_length_as_it_is(tmp_path, evaluations):
+    evaluations[:] = [0.5, 0.75, 0.5]
+    loop = make_loop(tmp_path, stop_at_success=1.0)
+    assert loop.run()
+    assert loop.step == 10
+
+
 def test_no_update_before_learning_starts(tmp_path, evaluations, monkeypatch):
     loop = make_loop(tmp_path)
     sizes = []

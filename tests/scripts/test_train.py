@@ -228,6 +228,19 @@ def test_resuming_a_finished_run_does_nothing(finished):
     assert (finished / "metrics.jsonl").read_bytes() == before
 
 
+def test_a_run_that_reached_its_level_is_finished_until_the_level_is_taken_away(copied):
+    directory = RunDirectory.open(copied)
+    state = directory.load_checkpoint("latest")
+    state["loop"]["best_success"] = 0.97
+    directory.save_checkpoint("latest", state)
+    resume = ("--resume", str(copied), "--total-steps", "260", "--stop-at-success")
+    result = run("train", *resume, "0.95")
+    assert result.returncode == 0
+    assert "240 of 260 steps, best mean success 0.970. Change --stop-at-success" in result.stdout
+    assert run("train", *resume, "None").returncode == 0
+    assert directory.load_checkpoint("latest")["step"] == 260
+
+
 def test_the_same_seed_twice_is_the_same_run(finished, tmp_path):
     path = tmp_path / "run"
     assert run("train", *FLAGS, "--run-dir", str(path)).returncode == 0

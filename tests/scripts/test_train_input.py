@@ -47,6 +47,7 @@ def exits_with_2(script, arguments: list[str], capsys) -> str:
         (["--updates-per-step", "0"], "--updates-per-step is 0.0, expected a positive number"),
         (["--updates-per-step", "nan"], "--updates-per-step is nan"),
         (["--total-steps", "0"], "--total-steps is 0"),
+        (["--stop-at-success", "95"], "--stop-at-success is 95.0, expected a mean success rate"),
         (["--eval-episodes", "60"], "60 evaluation episodes"),
         (["--environment.num-goals", "10"], "50 evaluation episodes"),
         (["--environment.num-goals", "51"], "num_goals is 51"),
