@@ -11,6 +11,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scripts.run_levels import times_to_level
 from scripts.run_results import RunGroup, RunResults
 from scripts.run_statistics import MIN_RUNS, bootstrap_interval
 from scripts.run_weights import NETWORKS, SHARES, averaged, read_weights
@@ -70,6 +71,36 @@ def task_figure(groups: Sequence[RunGroup]) -> Figure:
                 axis.plot(run.steps / 1000, run.success[:, k], **thin)
         axis.set_title(tasks[k], fontsize="medium")
     _legend_below(figure, axes)
+    return figure
+
+
+def level_figure(groups: Sequence[RunGroup], level: float) -> Figure:
+    """Vector steps and minutes until each run first had this mean success, a line per group, the
+    soonest on top. An arrow is where a run ended without it; a stroke is the median, from three
+    runs on."""
+    times = times_to_level(groups, level)
+    figure, axes = plt.subplots(
+        1, 2, figsize=(11, 1.3 + 0.32 * len(times)), sharey=True, layout="constrained"
+    )
+    for axis, label, scale, unit in (
+        (axes[0], STEPS, 1000, "steps"),
+        (axes[1], "minutes", 1, "minutes"),
+    ):
+        for row, group in enumerate(times):
+            first = getattr(group, unit)
+            values, color = first.values / scale, f"C{row % 10}"
+            for marker, shown in (("o", first.reached), (">", ~first.reached)):
+                face = color if marker == "o" else "none"
+                axis.plot(values[shown], [row] * shown.sum(), marker, color=color, mfc=face)
+            middle = first.middle[-1]
+            if len(values) >= MIN_RUNS and first.reached[middle]:
+                axis.plot(values[list(first.middle)].mean(), row, "|", color=color, markersize=16)
+        axis.set_xlabel(label)
+        axis.set_xlim(left=0)
+        axis.grid(alpha=0.3)
+    axes[0].set_yticks(range(len(times)), [group.label for group in times])
+    axes[0].set_ylim(len(times) - 0.5, -0.5)
+    figure.suptitle(f"until a mean success of {level:g}; arrow: not until there", fontsize="small")
     return figure
 
 

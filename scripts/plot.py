@@ -1,6 +1,6 @@
 """Figures of training runs.
 
-python scripts/plot.py RUN [RUN ...] [--figure success|tasks|runs|weights] [--output PATH ...]
+python scripts/plot.py RUN [RUN ...] [--figure success|tasks|runs|levels|weights] [--output PATH]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from mtrl_fair.names import check_name
 from scripts.command_line import check_output, or_fail
-from scripts.figures import run_figure, success_figure, task_figure, weight_figure
+from scripts.figures import level_figure, run_figure, success_figure, task_figure, weight_figure
 from scripts.run_results import RunResults, check_labels, group_runs, read_runs
 
 
@@ -27,12 +27,14 @@ class Arguments:
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directories. Runs that differ in their seed only are one line, their mean."""
-    figure: Literal["success", "tasks", "runs", "weights"] = "success"
+    figure: Literal["success", "tasks", "runs", "levels", "weights"] = "success"
     """success: groups of runs compared, over steps and minutes; tasks: the same over steps, one
-    panel per task; runs: one panel per run, one line per task; weights: one run's weights and
-    gradient norms."""
+    panel per task; runs: one panel per run, one line per task; levels: when the runs of each group
+    first had a mean success; weights: one run's weights and gradient norms."""
     output: tuple[Path, ...] = (Path("curves.png"),)
     """The files to write; their endings decide the formats: png, svg, pdf, …"""
+    level: float = 0.95
+    """The mean success that is waited for (levels)."""
     labels: tuple[str, ...] = ()
     """A name per run, the same for runs of one group; none: the settings in which runs differ."""
 
@@ -62,10 +64,12 @@ def draw(arguments: Arguments, runs: Sequence[RunResults]) -> Figure:
     """The figure.
 
     Raises:
-        ValueError: a run without what the figure shows, or see `group_runs`.
+        ValueError: a run without what the figure shows, or see `group_runs` and `times_to_level`.
     """
-    if arguments.figure in ("success", "tasks"):
+    if arguments.figure in ("success", "tasks", "levels"):
         groups = group_runs(runs, arguments.labels)
+        if arguments.figure == "levels":
+            return level_figure(groups, arguments.level)
         return success_figure(groups) if arguments.figure == "success" else task_figure(groups)
     check_labels(runs, arguments.labels)
     labels = arguments.labels or tuple(run.path.name for run in runs)

@@ -1,6 +1,6 @@
 """Tables of training runs, in Markdown.
 
-python scripts/table.py RUN [RUN ...] [--table summary|tasks|curves] [--step S] [--level L]
+python scripts/table.py RUN [RUN ...] [--table summary|tasks|curves|levels] [--step S] [--level L]
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 import tyro
 
 from scripts.benchmarks.measure import markdown_table
-from scripts.command_line import fail, or_fail
+from scripts.command_line import or_fail
+from scripts.run_levels import FirstTimes, times_to_level
 from scripts.run_results import RunGroup, RunResults, group_runs, read_runs
 from scripts.run_statistics import MIN_RUNS, bootstrap_interval, interquartile_mean, mean
 
@@ -25,14 +26,15 @@ class Arguments:
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directories. Runs that differ in their seed only are one group."""
-    table: Literal["summary", "tasks", "curves"] = "summary"
+    table: Literal["summary", "tasks", "curves", "levels"] = "summary"
     """summary: one line per group; tasks: one line per run with the success of each task; curves:
-    one line per run with the mean success at each evaluation."""
+    one line per run with the mean success at each evaluation; levels: one line per group with the
+    steps and minutes to a mean success."""
     step: int | None = None
     """The evaluation that counts; none: the last one that all runs have, or each run's own last one
     in a table of tasks (summary, tasks)."""
     level: float = 0.95
-    """The mean success whose first step is asked for (summary)."""
+    """The mean success that is waited for (levels)."""
     labels: tuple[str, ...] = ()
     """A name per run, the same for runs of one group; none: the settings in which runs differ."""
 
@@ -40,8 +42,6 @@ class Arguments:
 def main(words: list[str]) -> None:
     """Reads the runs and prints the table."""
     arguments = tyro.cli(Arguments, args=words)
-    if not 0 < arguments.level <= 1:
-        fail(f"--level is {arguments.level}, expected a success rate in (0, 1]")
     runs = read_runs(arguments.runs)
     print(or_fail(lambda: table(arguments, runs)))
 
@@ -50,14 +50,16 @@ def table(arguments: Arguments, runs: Sequence[RunResults]) -> str:
     """The table.
 
     Raises:
-        ValueError: no such evaluation, or see `group_runs`.
+        ValueError: no such evaluation, or see `group_runs` and `times_to_level`.
     """
     groups = group_runs(runs, arguments.labels)
     if arguments.table == "tasks":
         return task_table(groups, arguments.step)
     if arguments.table == "curves":
         return curve_table(groups)
-    return summary_table(groups, common_step(runs, arguments.step), arguments.level)
+    if arguments.table == "levels":
+        return level_table(groups, arguments.level)
+    return summary_table(groups, common_step(runs, arguments.step))
 
 
 def common_step(runs: Sequence[RunResults], step: int | None) -> float:
@@ -77,25 +79,14 @@ def common_step(runs: Sequence[RunResults], step: int | None) -> float:
     return max(common) if step is None else float(step)
 
 
-def summary_table(groups: Sequence[RunGroup], step: float, level: float) -> str:
-    """One line per group, evaluations after the step left out. Intervals of success are 95 %
-    stratified bootstrap ones, from three runs on; those of steps to a level are of the median, and
-    its bounds the least and the most that a run took."""
-    header = [
-        "",
-        "runs",
-        "steps",
-        "minutes",
-        "mean success",
-        "IQM",
-        "best mean",
-        f"steps to {level:g}",
-    ]
+def summary_table(groups: Sequence[RunGroup], step: float) -> str:
+    """One line per group, evaluations after the step left out. Intervals are 95 % stratified
+    bootstrap ones, from three runs on."""
+    header = ["", "runs", "steps", "minutes", "mean success", "IQM", "best mean"]
     rows = []
     for group in groups:
         so_far = group.steps <= step
         scores = group.success[:, so_far]
-        means = scores.mean(2)
         rows.append(
             [
                 group.label,
@@ -106,24 +97,39 @@ def summary_table(groups: Sequence[RunGroup], step: float, level: float) -> str:
                 _with_interval(scores[:, -1], interquartile_mean)
                 if len(scores) >= MIN_RUNS
                 else "",
-                f"{means.max(1).mean():.3f}",
-                steps_to(level, group.steps[so_far], means),
+                f"{scores.mean(2).max(1).mean():.3f}",
             ]
         )
     return markdown_table(header, rows)
 
 
-def steps_to(level: float, steps: np.ndarray, success: np.ndarray) -> str:
-    """The first evaluated step with at least this success [run, evaluation], or that there was none
-    so far: of each run, or from three runs on their median, least and most."""
-    first = sorted(
-        steps[np.argmax(run >= level)] if (run >= level).any() else np.inf for run in success
-    )
-    shown = [f"{step:,.0f}" if np.isfinite(step) else f"> {steps[-1]:,.0f}" for step in first]
+def level_table(groups: Sequence[RunGroup], level: float) -> str:
+    """One line per group, the soonest first: how many of its runs had this mean success, and after
+    how many steps and minutes. From three runs on that is their median, in brackets the least and
+    the most that one took; > is where a run without it ended."""
+    header = ["", "runs", "reached", f"steps to {level:g}", f"minutes to {level:g}"]
+    rows = [
+        [
+            times.label,
+            str(len(times.steps.reached)),
+            str(times.steps.reached.sum()),
+            _spread(times.steps),
+            _spread(times.minutes),
+        ]
+        for times in times_to_level(groups, level)
+    ]
+    return markdown_table(header, rows)
+
+
+def _spread(times: FirstTimes) -> str:
+    shown = [
+        f"{'' if reached else '> '}{value:,.0f}"
+        for value, reached in zip(times.values, times.reached, strict=True)
+    ]
     if len(shown) < MIN_RUNS:
         return "; ".join(shown)
-    middle = shown[(len(shown) - 1) // 2 : len(shown) // 2 + 1]
-    return f"{' to '.join(dict.fromkeys(middle))} [{shown[0]}, {shown[-1]}]"
+    middle = dict.fromkeys(shown[index] for index in times.middle)
+    return f"{' to '.join(middle)} [{shown[0]}, {shown[-1]}]"
 
 
 def curve_table(groups: Sequence[RunGroup]) -> str:

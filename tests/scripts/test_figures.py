@@ -8,7 +8,7 @@ import pytest
 
 from mtrl_fair.runs import RunDirectory
 from scripts import archive, plot, table
-from scripts.figures import run_figure, success_figure, task_figure, weight_figure
+from scripts.figures import level_figure, run_figure, success_figure, task_figure, weight_figure
 from scripts.run_results import group_runs, read_run, read_runs
 from scripts.run_statistics import bootstrap_interval
 from scripts.run_weights import averaged, read_weights
@@ -115,7 +115,7 @@ def test_the_weight_figure_shows_what_there_is(tmp_path):
     assert len(actor.lines) == 2
 
 
-@pytest.mark.parametrize("figure", ["success", "tasks", "runs", "weights"])
+@pytest.mark.parametrize("figure", ["success", "tasks", "runs", "levels", "weights"])
 def test_figures_are_written_in_every_format_asked_for(tmp_path, figure, capsys):
     outputs = [tmp_path / "figure.png", tmp_path / "figure.svg"]
     words = [make_run(tmp_path, "run"), "--figure", figure, "--output", *map(str, outputs)]
@@ -135,16 +135,14 @@ def cells(line: str) -> list[str]:
 def test_a_summary_counts_what_all_runs_have(tmp_path, capsys):
     paths = [make_run(tmp_path, f"run{seed}", seed=seed) for seed in range(3)]
     longer = make_run(tmp_path, "longer", combiner="ls", steps=(1000, 2000, 3000, 4000))
-    table.main([*paths, longer, "--level", "0.045"])
+    table.main([*paths, longer])
     lines = capsys.readouterr().out.splitlines()
-    assert cells(lines[0])[1:] == [
-        *("runs", "steps", "minutes", "mean success", "IQM", "best mean", "steps to 0.045")
-    ]
+    assert cells(lines[0])[1:] == ["runs", "steps", "minutes", "mean success", "IQM", "best mean"]
     found = cells(lines[2])
     assert found[:4] == ["fairgrad", "3", "3,000", "3"]
     assert found[4].startswith("0.045 [0.0")
-    assert found[6:] == ["0.045", "3,000 [2,000, > 3,000]"]
-    assert cells(lines[3]) == ["ls", "1", "3,000", "3", "0.035", "", "0.035", "> 3,000"]
+    assert found[6:] == ["0.045"]
+    assert cells(lines[3]) == ["ls", "1", "3,000", "3", "0.035", "", "0.035"]
     table.main([paths[0], "--step", "2000", "--labels", "mine"])
     found = cells(capsys.readouterr().out.splitlines()[2])
     assert found[:5] == ["mine", "1", "2,000", "2", "0.025"]
@@ -159,9 +157,9 @@ def test_the_best_mean_is_that_of_each_run_s_own_best_evaluation(tmp_path, capsy
         with open(f"{path}/metrics.jsonl", "a") as file:
             for step in (1000, 2000, 3000):
                 file.write(json.dumps({"step": step, "charts/seconds": 1.0}) + "\n")
-    table.main([*paths, "--level", "0.5"])
+    table.main(paths)
     found = cells(capsys.readouterr().out.splitlines()[2])
-    assert found[4:] == ["0.300", "", "0.700", "1,000; 2,000"]
+    assert found[4:] == ["0.300", "", "0.700"]
 
 
 def test_a_table_of_tasks_has_one_line_per_run(tmp_path, capsys):
@@ -182,10 +180,45 @@ def test_a_table_of_curves_has_every_evaluation(tmp_path, capsys):
     assert cells(lines[3]) == ["ls", "0", "0.010", "", "0.025", ""]
 
 
-def test_an_even_number_of_runs_has_two_middle_ones():
-    steps, rates = np.array([1.0, 2, 3]), np.zeros((4, 3))
-    rates[0, 0] = rates[1, 1] = rates[2, 2] = 1
-    assert table.steps_to(0.5, steps, rates) == "2 to 3 [1, > 3]"
+@pytest.fixture
+def levels(tmp_path) -> list[str]:
+    """Mean success is 0.015 at step 1,000 with seed 0, and 0.01 more per 1,000 steps and per seed;
+    three runs end early."""
+    steps = (1000, 2000, 3000, 4000)
+    return [
+        *(make_run(tmp_path, f"ls{s}", s, "ls", steps[:n]) for s, n in enumerate((4, 3, 1))),
+        *(make_run(tmp_path, f"uw{s}", s, "uw", steps[: 3 - s]) for s in (0, 1)),
+        *(make_run(tmp_path, f"si{s}", s, "si", steps) for s in (1, 2, 3, 4)),
+    ]
+
+
+def test_a_table_of_levels_has_each_run_s_first_evaluation_with_it(levels, capsys):
+    table.main([*levels, "--table", "levels", "--level", "0.045"])
+    header, _, *lines = capsys.readouterr().out.splitlines()
+    assert cells(header)[1:] == ["runs", "reached", "steps to 0.045", "minutes to 0.045"]
+    assert [cells(line) for line in lines] == [
+        ["si", "4", "4", "1,000 to 2,000 [1,000, 3,000]", "1 to 2 [1, 3]"],
+        ["ls", "3", "2", "4,000 [3,000, > 1,000]", "4 [3, > 1]"],
+        ["uw", "2", "0", "> 2,000; > 3,000", "> 2; > 3"],
+    ]
+
+
+def test_the_level_figure_has_a_line_per_group_the_soonest_on_top(levels):
+    steps, minutes = level_figure(group_runs(read_runs(levels)), 0.045).axes
+    assert [label.get_text() for label in steps.get_yticklabels()] == ["si", "ls", "uw"]
+    assert steps.get_ylim()[0] > steps.get_ylim()[1]
+    shown = [(line.get_marker(), *line.get_data()) for line in steps.lines]
+    assert [(m, list(x), list(y)) for m, x, y in shown if len(x)] == [
+        ("o", [1, 1, 2, 3], [0] * 4),
+        ("|", [1.5], [0]),
+        ("o", [3, 4], [1, 1]),
+        (">", [1], [1]),
+        ("|", [4], [1]),
+        (">", [2, 3], [2, 2]),  # two runs have no median
+    ]
+    assert minutes.lines[0].get_xdata().tolist() == pytest.approx(
+        [63 / 60, 64 / 60, 122 / 60, 181 / 60]
+    )
 
 
 def test_the_figure_of_an_archive_is_that_of_its_run(tmp_path):
@@ -258,7 +291,8 @@ def test_an_archive_replaces_no_run(tmp_path, capsys):
         (plot, ["RUN", "--figure", "runs", "--labels", "a", "b"], "2 labels were given for 1 runs"),
         (plot, ["RUN", "RUN", "--figure", "weights"], "shows one run, but 2 were given"),
         (table, ["RUN", "--step", "7"], "--step 7 is not one at which all runs were evaluated"),
-        (table, ["RUN", "--level", "0"], "--level is 0"),
+        (table, ["RUN", "--table", "levels", "--level", "0"], "--level is 0"),
+        (plot, ["RUN", "--figure", "levels", "--level", "95"], "--level is 95"),
         (archive, ["RUN", "RUN", "--output", "x"], "2 of the runs are named run"),
         (archive, ["RUN", "--output", "x", "--lines", "-1"], "--lines is -1"),
         (archive, ["RUN", "--output", "RUN/config.json"], "is a file or in one"),
