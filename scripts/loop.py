@@ -17,6 +17,7 @@ from mtrl_fair import NonFiniteError
 from mtrl_fair.metrics import MetricLogger
 from mtrl_fair.runs import RunDirectory
 from scripts.build import overlaps
+from scripts.episodes import TrainingEpisodes
 
 LATEST, BEST, LAST_FINITE = "latest", "best", "last_finite"
 """Checkpoints: to resume from; the policy of the best evaluation; what a diverging run left."""
@@ -74,13 +75,7 @@ class TrainingLoop:
         self.seconds = 0.0
         self.latest_metrics: dict[str, torch.Tensor] = {}
         self.generator = np.random.default_rng(config.seed)
-        num_tasks = envs.num_envs
-        self.episode_return = np.zeros(num_tasks)
-        self.episode_success = np.zeros(num_tasks, bool)
-        # Sums over the training episodes that have ended since the last line of metrics.
-        self.ended_episodes = np.zeros(num_tasks)
-        self.ended_return = np.zeros(num_tasks)
-        self.ended_success = np.zeros(num_tasks)
+        self.episodes = TrainingEpisodes(envs.num_envs)
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Trains until the end or until asked to stop; returns whether the end was reached.
@@ -140,7 +135,7 @@ class TrainingLoop:
                 "seconds": self.seconds,
                 "latest_metrics": {k: v.clone() for k, v in self.latest_metrics.items()},
                 "generator": self.generator.bit_generator.state,
-                **{name: getattr(self, name).copy() for name in self._ARRAYS},
+                **self.episodes.state_dict(),
             },
         }
 
@@ -156,16 +151,7 @@ class TrainingLoop:
         self.seconds = loop["seconds"]
         self.latest_metrics = loop["latest_metrics"]
         self.generator.bit_generator.state = loop["generator"]
-        for name in self._ARRAYS:
-            getattr(self, name)[:] = np.asarray(loop[name])
-
-    _ARRAYS = (
-        "episode_return",
-        "episode_success",
-        "ended_episodes",
-        "ended_return",
-        "ended_success",
-    )
+        self.episodes.load_state_dict(loop)
 
     def _advance(self) -> None:
         """One vector step and, once there is enough data, updates: after it, or during it."""
@@ -189,7 +175,7 @@ class TrainingLoop:
             raise NonFiniteError("reward or observation", np.flatnonzero(~finite).tolist())
         self.replay.add(Transition(self.observation, action, reward, terminated, final))
         self.observation = next_observation
-        self._count_episodes(reward, infos["success"], ended)
+        self.episodes.add(reward, infos["success"], ended)
         if learning and not self.overlap:
             self._learn()
         self.step += 1
@@ -199,15 +185,6 @@ class TrainingLoop:
         rate = self.config.updates_per_step
         for _ in range(math.floor((self.step + 1) * rate) - math.floor(self.step * rate)):
             self.latest_metrics = self.update()
-
-    def _count_episodes(self, reward: np.ndarray, success: np.ndarray, ended: np.ndarray) -> None:
-        self.episode_return += reward
-        self.episode_success |= success
-        self.ended_episodes += ended
-        self.ended_return += np.where(ended, self.episode_return, 0)
-        self.ended_success += ended & self.episode_success
-        self.episode_return[ended] = 0
-        self.episode_success[ended] = False
 
     def _log(self) -> None:
         self.agent.check()
@@ -221,12 +198,7 @@ class TrainingLoop:
                     scalars[key.format(task=name)] = entry
             else:
                 scalars[key] = float(values)
-        for task in np.flatnonzero(self.ended_episodes):
-            name, episodes = self.envs.task_names[task], self.ended_episodes[task]
-            scalars[f"train/{name}_return"] = float(self.ended_return[task] / episodes)
-            scalars[f"train/{name}_success_rate"] = float(self.ended_success[task] / episodes)
-        for sums in (self.ended_episodes, self.ended_return, self.ended_success):
-            sums[:] = 0
+        scalars |= self.episodes.take(self.envs.task_names)
         self.latest_metrics = {}
         self.logger.log(self.step, scalars)
         self.reporter.metrics(self.step, scalars)
@@ -254,28 +226,10 @@ class TrainingLoop:
         )
         if evaluation is None:
             return False
-        returns, lengths = evaluation.returns.mean(1), evaluation.lengths.mean(1)
-        scalars = {
-            "charts/mean_success_rate": evaluation.mean_success,
-            "charts/mean_return": float(returns.mean()),
-            "charts/seconds": round(time.monotonic() - self.started, 1),
-        }
-        rows = []
-        for task, name in enumerate(evaluation.task_names):
-            success = float(evaluation.success[task])
-            scalars[f"charts/{name}_success_rate"] = success
-            scalars[f"charts/{name}_return"] = float(returns[task])
-            rows.append(
-                (
-                    name,
-                    success,
-                    self.config.eval_episodes,
-                    float(returns[task]),
-                    float(lengths[task]),
-                )
-            )
+        seconds = round(time.monotonic() - self.started, 1)
+        scalars = evaluation_scalars(evaluation) | {"charts/seconds": seconds}
         self.logger.log(self.step, scalars)
-        self.run_directory.add_evaluation(self.step, rows)
+        self.run_directory.add_evaluation(self.step, evaluation_rows(evaluation))
         self.evaluated_step = self.step
         if evaluation.mean_success > self.best_success:
             self.best_success = evaluation.mean_success
@@ -286,3 +240,30 @@ class TrainingLoop:
         self.reporter.evaluation(self.step, evaluation)
         self.clock += time.monotonic() - started  # steps per second are those of training
         return True
+
+
+def evaluation_scalars(evaluation: Evaluation) -> dict[str, float]:
+    """An evaluation as metrics."""
+    returns = evaluation.returns.mean(1)
+    scalars = {
+        "charts/mean_success_rate": evaluation.mean_success,
+        "charts/mean_return": float(returns.mean()),
+    }
+    for task, name in enumerate(evaluation.task_names):
+        scalars[f"charts/{name}_success_rate"] = float(evaluation.success[task])
+        scalars[f"charts/{name}_return"] = float(returns[task])
+    return scalars
+
+
+def evaluation_rows(evaluation: Evaluation) -> list[tuple[str, float, int, float, float]]:
+    """An evaluation as rows of `evaluations.csv`."""
+    return [
+        (name, float(success), returns.size, float(returns.mean()), float(lengths.mean()))
+        for name, success, returns, lengths in zip(
+            evaluation.task_names,
+            evaluation.success,
+            evaluation.returns,
+            evaluation.lengths,
+            strict=True,
+        )
+    ]
