@@ -3,6 +3,9 @@ import torch
 
 from envs import TaskSet
 
+# Else a failing assert of a helper module would not say which values it saw.
+pytest.register_assert_rewrite("tests")
+
 
 def pytest_collection_modifyitems(items):
     if torch.cuda.is_available():
