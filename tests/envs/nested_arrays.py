@@ -1,0 +1,32 @@
+"""Comparisons of what environments return: nested tuples, lists and dicts of arrays."""
+
+from itertools import product
+
+import numpy as np
+
+
+def assert_same(ours, theirs) -> None:
+    """Of nested tuples and dicts of arrays."""
+    assert type(ours) is type(theirs)
+    if isinstance(ours, dict):
+        assert list(ours) == list(theirs)
+        ours, theirs = tuple(ours.values()), tuple(theirs.values())
+    if isinstance(ours, tuple | list):
+        for a, b in zip(ours, theirs, strict=True):
+            assert_same(a, b)
+    else:
+        assert np.array_equal(ours, theirs)
+
+
+def arrays_in(results) -> list[np.ndarray]:
+    """Of nested tuples, lists and dicts."""
+    if isinstance(results, dict):
+        results = list(results.values())
+    if isinstance(results, tuple | list):
+        return [array for result in results for array in arrays_in(result)]
+    return [results] if isinstance(results, np.ndarray) else []
+
+
+def assert_own_memory(ours, theirs) -> None:
+    for a, b in product(arrays_in(ours), arrays_in(theirs)):
+        assert not np.shares_memory(a, b)
