@@ -1,10 +1,13 @@
-"""Environments that the tests of this folder share."""
+"""Environments that the tests of this folder share, and what interrupts them."""
 
 import contextlib
+import signal
 
 import pytest
 
-from envs import TaskSet, make_vec
+from envs import TaskSet, make_vec, processes
+from tests.envs.failures import Interrupted
+from tests.envs.live_processes import is_alive
 from tests.envs.small_vector import PAIR
 
 
@@ -24,11 +27,36 @@ def short(pair):
 
 @pytest.fixture
 def make(request):
-    """make_vec whose environments are closed at the end of the test."""
+    """make_vec; when the test ends, the environment is closed and its processes are gone."""
 
     def make(*args, **kwargs):
+        def close():
+            venv.close()
+            workers = venv._workers.processes
+            assert None not in [worker.returncode for worker in workers]  # reaped: no zombies
+            assert not any(is_alive(worker.pid) for worker in workers)
+
         venv = make_vec(*args, **kwargs)
-        request.addfinalizer(venv.close)
+        request.addfinalizer(close)
         return venv
 
     return make
+
+
+@pytest.fixture
+def interrupt():
+    """Raises `Interrupted` in some seconds' time."""
+
+    def handle(*_):
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, handle)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """A worker that has not ended half a second after closing is killed."""
+    monkeypatch.setattr(processes, "CLOSE_TIMEOUT", 0.5)

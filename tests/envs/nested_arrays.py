@@ -1,5 +1,6 @@
 """Comparisons of what environments return: nested tuples, lists and dicts of arrays."""
 
+import pickle
 from itertools import product
 
 import numpy as np
@@ -30,3 +31,7 @@ def arrays_in(results) -> list[np.ndarray]:
 def assert_own_memory(ours, theirs) -> None:
     for a, b in product(arrays_in(ours), arrays_in(theirs)):
         assert not np.shares_memory(a, b)
+
+
+def same(ours: list, theirs: list) -> bool:
+    return pickle.dumps(ours) == pickle.dumps(theirs)
