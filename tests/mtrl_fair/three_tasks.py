@@ -1,0 +1,35 @@
+"""A trunk with three heads and task losses, and combiners for them."""
+
+import torch
+from torch import Tensor, nn
+
+from mtrl_fair import make_combiner
+
+K = 3
+
+
+def make(name: str, **options):
+    """Twice the same: seeds of their own for the methods that draw."""
+    if name in ("rlw", "pcgrad", "graddrop"):
+        options["seed"] = 11
+    return make_combiner(name, num_tasks=K, **options)
+
+
+def problem(seed: int = 0) -> tuple[nn.Module, nn.ModuleList, Tensor]:
+    """A shared trunk, one head per task and K task losses of different scale."""
+    torch.manual_seed(seed)
+    trunk, heads = nn.Linear(4, 5), nn.ModuleList(nn.Linear(5, 1) for _ in range(K))
+    features = trunk(torch.randn(16, 4)).tanh()
+    losses = torch.stack([10**k * head(features).square().mean() for k, head in enumerate(heads)])
+    return trunk, heads, losses
+
+
+def rows_of(losses: Tensor, module: nn.Module) -> Tensor:
+    rows = [
+        torch.autograd.grad(loss, list(module.parameters()), retain_graph=True) for loss in losses
+    ]
+    return torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+
+
+def flat_grad(module: nn.Module) -> Tensor:
+    return torch.cat([parameter.grad.flatten() for parameter in module.parameters()])
