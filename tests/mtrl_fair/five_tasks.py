@@ -1,9 +1,11 @@
 """Random gradients and losses of five tasks, and combiners for them."""
 
+import functools
+
 import torch
 from torch import Tensor
 
-from mtrl_fair import make_combiner
+from tests.mtrl_fair.combiner_kinds import make_alike
 
 K = 5
 
@@ -29,7 +31,4 @@ def parallel(a: Tensor, b: Tensor) -> float:
     return float(torch.cosine_similarity(a, b, dim=-1).min())
 
 
-def make(name: str, tasks: int = K, **options):
-    if name in ("rlw", "pcgrad", "graddrop"):
-        options["seed"] = 11
-    return make_combiner(name, num_tasks=tasks, **options)
+make = functools.partial(make_alike, tasks=K)

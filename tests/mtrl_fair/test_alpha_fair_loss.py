@@ -25,7 +25,7 @@ def test_the_alpha_fair_loss_of_alpha_1_makes_ls_si():
 def test_alpha_fair_losses_go_through_every_method_of_the_paper(name):
     weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
     losses = torch.stack([weight.square().sum(), (weight - 3).square().sum()])
-    info = make(name, 2).backward(alpha_fair_loss(losses, 0.5), [weight])
+    info = make(name, tasks=2).backward(alpha_fair_loss(losses, 0.5), [weight])
     rows = torch.stack([2 * weight, 2 * (weight - 3)]).detach()
     torch.testing.assert_close(weight.grad, info.weights @ (rows / losses.detach().sqrt()[:, None]))
 

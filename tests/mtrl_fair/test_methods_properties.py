@@ -46,8 +46,8 @@ def test_methods_that_promise_it_never_conflict(name):
 
 def test_pcgrad_of_two_tasks_never_conflicts_and_ls_may():
     rows = torch.tensor([[10.0, 1.0], [-1.0, 1.0]], dtype=torch.float64)
-    assert (rows @ direction(make("pcgrad", 2), rows) > 0).all()
-    assert (rows @ direction(make("ls", 2), rows) < 0).any()
+    assert (rows @ direction(make("pcgrad", tasks=2), rows) > 0).all()
+    assert (rows @ direction(make("ls", tasks=2), rows) < 0).any()
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
@@ -89,7 +89,7 @@ def test_extreme_losses_stay_finite(name, scale):
 )
 def test_a_single_task_is_followed_exactly(name, expected):
     gradient = torch.tensor([[3.0, -4.0]], dtype=torch.float64)
-    found = direction(make(name, 1), gradient, torch.tensor([3.0], dtype=torch.float64))
+    found = direction(make(name, tasks=1), gradient, torch.tensor([3.0], dtype=torch.float64))
     torch.testing.assert_close(found, expected * gradient[0], rtol=1e-7, atol=0)
 
 
@@ -104,7 +104,7 @@ def test_a_task_without_gradient_has_weight_0_and_changes_no_other(name):
     if name in ("rlw", "pcgrad"):  # which draw as many numbers as there are tasks
         assert found.isfinite().all()
         return
-    alone = make(name, 4).combine(rows[kept], losses[kept])[0]
+    alone = make(name, tasks=4).combine(rows[kept], losses[kept])[0]
     assert parallel(found, alone) > 1 - 1e-9 or name == "moco"
 
 
@@ -118,7 +118,7 @@ def test_no_task_with_a_gradient_gives_no_direction(name):
 @pytest.mark.parametrize("name", [*GRAMIAN])
 def test_pareto_stationary_gradients_give_finite_weights(name):
     rows = torch.tensor([[1.0, 0.0], [-2.0, 0.0]], dtype=torch.float64)
-    found, info = make(name, 2).combine(rows, losses_of(tasks=2))
+    found, info = make(name, tasks=2).combine(rows, losses_of(tasks=2))
     assert info.weights.isfinite().all()
     if name in ("mgda", "pcgrad"):
         assert found.abs().max() < 1e-9
@@ -137,5 +137,5 @@ def test_gramians_are_solved_entry_by_entry(name):
 
 def test_pcgrad_takes_batches():
     rows = jacobian(14, tasks=2, size=4)
-    batch = make("pcgrad", 2)((rows @ rows.mT).expand(3, 2, 2))
-    torch.testing.assert_close(batch[2], make("pcgrad", 2)(rows @ rows.mT))
+    batch = make("pcgrad", tasks=2)((rows @ rows.mT).expand(3, 2, 2))
+    torch.testing.assert_close(batch[2], make("pcgrad", tasks=2)(rows @ rows.mT))

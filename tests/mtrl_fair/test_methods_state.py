@@ -36,7 +36,7 @@ def test_absent_tasks_leave_no_trace_in_the_state():
     for name, options in [("dwa", {"steps_per_epoch": 2}), ("famo", {}), ("moco", {})]:
         states = []
         for loss, gradient in ((1.0, 0.0), (50.0, 3.0)):
-            combiner = make(name, 3, **options)
+            combiner = make(name, tasks=3, **options)
             combiner.combine(torch.eye(3), torch.tensor([1.0, 2.0, 3.0]))
             combiner.after_step(torch.tensor([0.9, 1.5, 2.0]))
             rows = torch.eye(3)

@@ -1,18 +1,16 @@
 """A trunk with three heads and task losses, and combiners for them."""
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
-from mtrl_fair import make_combiner
+from tests.mtrl_fair.combiner_kinds import make_alike
 
 K = 3
 
 
-def make(name: str, **options):
-    """Twice the same: seeds of their own for the methods that draw."""
-    if name in ("rlw", "pcgrad", "graddrop"):
-        options["seed"] = 11
-    return make_combiner(name, num_tasks=K, **options)
+make = functools.partial(make_alike, tasks=K)
 
 
 def problem(seed: int = 0) -> tuple[nn.Module, nn.ModuleList, Tensor]:

@@ -1,0 +1,36 @@
+"""Task gradients of an update, and the equation that its weights solve."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mtrl_fair import fairgrad_residual
+from tests.scripts.integrations.short_runs import ALPHA
+
+
+def flat(tensors) -> Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+def rows_of(losses: Tensor, parameters: list[Tensor]) -> Tensor:
+    """[K, P], by one autograd.grad per task."""
+    return torch.stack(
+        [flat(torch.autograd.grad(loss, parameters, retain_graph=True)) for loss in losses]
+    )
+
+
+class Update(NamedTuple):
+    """What a call of `backward` was given and what it did."""
+
+    losses: Tensor
+    parameters: list[Tensor]
+    values: Tensor
+    rows: Tensor
+    gradient: Tensor
+    weights: Tensor
+
+
+def assert_equation_4(gramian: Tensor, weights: Tensor) -> None:
+    assert (weights > 0).all()
+    assert fairgrad_residual(gramian, weights, ALPHA) < 1e-3
