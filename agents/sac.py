@@ -77,8 +77,6 @@ class MultiTaskSAC:
         self.critic_combiner = critic_combiner.to(device)
         self.actor_combiner = actor_combiner.to(device)
         self.temperature_combiner = temperature_combiner and temperature_combiner.to(device)
-        self.generator = torch.Generator(device).manual_seed(seed)
-
         with torch.random.fork_rng(devices=[]):  # leaves the caller's global generator alone
             torch.manual_seed(seed)
             common: dict[str, Any] = {
@@ -92,6 +90,9 @@ class MultiTaskSAC:
             self.critic = TaskNetwork(
                 observation_size + action_size, 1, config=config.critic, stack=(2,), **common
             ).to(device)
+            # The noise goes on where the parameters ended, not with the same numbers again.
+            noise_seed = int(torch.randint(2**62, ()))
+        self.generator = torch.Generator(device).manual_seed(noise_seed)
         self.guard = FiniteGuard(("critic", "actor", "temperature"), num_tasks, self.device)
         # Gradients are taken with respect to leaves made for each step; the modules themselves stay
         # frozen, which also keeps the critic still in the actor step.

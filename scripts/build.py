@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 import torch
 
 from agents import MultiTaskSAC, ReplayBuffer
@@ -12,6 +13,15 @@ from configs import NEEDS_BOUND, TrainConfig
 from envs import MetaWorldVectorEnv, TaskSet, make_vec
 from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
 from mtrl_fair import Combiner, make_combiner
+
+PARTS = ("agent", "replay", "critic", "actor", "temperature")
+"""What draws from a torch generator of its own."""
+
+
+def part_seed(config: TrainConfig, part: str) -> int:
+    """The seed of a part: generators that had the run's seed would all draw the same numbers."""
+    sequence = np.random.SeedSequence(config.seed, spawn_key=(PARTS.index(part),))
+    return int(sequence.generate_state(1)[0])
 
 
 def build_task_set(config: TrainConfig) -> TaskSet:
@@ -69,7 +79,7 @@ def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> Mu
         architecture=config.architecture,
         config=config.agent,
         precision=config.precision,
-        seed=config.seed,
+        seed=part_seed(config, "agent"),
         device=device,
     )
 
@@ -86,7 +96,7 @@ def build_combiner(config: TrainConfig, num_tasks: int, network: str) -> Combine
     if combiner in NEEDS_BOUND:
         options["min_loss"] = 0.0 if network == "critic" else config.combining.actor_min_loss
     if combiner in ("rlw", "pcgrad", "graddrop"):
-        options["seed"] = 3 * config.seed + ("critic", "actor", "temperature").index(network)
+        options["seed"] = part_seed(config, network)
     own = config.method_options(combiner)
     return make_combiner(combiner, num_tasks=num_tasks, **options, **own)
 
@@ -100,6 +110,6 @@ def build_replay(config: TrainConfig, num_tasks: int, device: torch.device) -> R
         ACTION_SIZE,
         normalize_reward=config.agent.normalize_reward,
         reward_rate=config.agent.reward_rate,
-        seed=config.seed,
+        seed=part_seed(config, "replay"),
         device=device,
     )

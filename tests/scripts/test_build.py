@@ -12,7 +12,14 @@ from agents import Batch, NetworkConfig, SACConfig, Transition
 from configs import PRESETS, CombinerConfig, TrainConfig, from_dict, to_dict
 from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
 from mtrl_fair import COMBINERS, LossBoundError
-from scripts.build import build_agent, build_combiner, build_replay, overlaps, settle_overlap
+from scripts.build import (
+    build_agent,
+    build_combiner,
+    build_replay,
+    overlaps,
+    part_seed,
+    settle_overlap,
+)
 
 K = 2
 
@@ -122,11 +129,25 @@ def test_what_a_method_learns_itself_is_learnt():
         assert float(combiner.logits.abs().max()) == pytest.approx(0.025, rel=0.1)
 
 
-def test_critic_and_actor_draw_different_numbers():
-    agent = build_agent(small("rlw"), K, torch.device("cpu"))
-    metrics = agent.update(batch_of(0))
-    critic, actor = (metrics[f"fairness/weight/{{task}}/{name}"] for name in ("critic", "actor"))
-    assert not torch.equal(critic, actor)
+def test_no_two_generators_of_a_run_or_of_two_runs_draw_the_same_numbers():
+    drawn = set()
+    for seed in range(3):
+        config = dataclasses.replace(small("rlw"), seed=seed)
+        agent, replay = (
+            build(config, K, torch.device("cpu")) for build in (build_agent, build_replay)
+        )
+        generators = [*agent.generators(), replay.generator]
+        assert len(generators) == 4
+        # The parameters began with the numbers of the agent's seed.
+        generators.append(torch.Generator().manual_seed(part_seed(config, "agent")))
+        drawn |= {float(torch.rand((), generator=generator)) for generator in generators}
+    assert len(drawn) == 15
+
+
+def test_seeds_of_parts_follow_from_the_run_s_seed():
+    config = small("rlw")
+    assert part_seed(config, "replay") == part_seed(small("ls"), "replay")
+    assert part_seed(config, "replay") != part_seed(dataclasses.replace(config, seed=1), "replay")
 
 
 def test_a_loss_below_its_bound_says_which_setting_mends_it():
