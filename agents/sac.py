@@ -90,7 +90,7 @@ class MultiTaskSAC:
             self.critic = TaskNetwork(
                 observation_size + action_size, 1, config=config.critic, stack=(2,), **common
             ).to(device)
-            # The noise goes on where the parameters ended, not with the same numbers again.
+            # Else the noise would be drawn from the same numbers as the parameters.
             noise_seed = int(torch.randint(2**62, ()))
         self.generator = torch.Generator(device).manual_seed(noise_seed)
         self.guard = FiniteGuard(("critic", "actor", "temperature"), num_tasks, self.device)

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from agents import ARCHITECTURES, PRECISIONS, SACConfig
-from envs.evaluation import check_episodes
+from envs.evaluation import check_episodes, reaches
 from envs.memory import MAX_EPISODE_STEPS
 from envs.tasks import task_names
 from mtrl_fair import COMBINERS, Combiner, FairGrad, Scale, make_combiner
@@ -103,7 +103,8 @@ class TrainConfig:
     total_steps: int = 2_000_000
     """Length of the run in vector steps."""
     stop_at_success: float | None = None
-    """End the run earlier, at the first evaluation whose mean success is at least this."""
+    """End the run earlier, once an evaluation has had at least this mean success. A run that had it
+    before it is resumed ends with one more evaluation."""
     eval_every: int = 10_000
     """Vector steps between evaluations, each followed by a checkpoint."""
     eval_episodes: int = 50
@@ -152,8 +153,8 @@ class TrainConfig:
 
     def is_over(self, step: int, best_success: float) -> bool:
         """Whether a run ends at this step, given the best mean success that it has had."""
-        reached = self.stop_at_success is not None and best_success >= self.stop_at_success
-        return reached or step >= self.total_steps
+        level = self.stop_at_success
+        return step >= self.total_steps or (level is not None and reaches(best_success, level))
 
     def combiner_of(self, network: str) -> str:
         """The combiner of "critic", "actor" or "temperature", by name."""

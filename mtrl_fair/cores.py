@@ -9,20 +9,21 @@ from pathlib import Path
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 CPUINFO = Path("/proc/cpuinfo")
 
-BFLOAT16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
+BFLOAT16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
 def describe_processor() -> dict[str, object]:
-    """The processor's name and its instructions for bfloat16, as far as the system tells them."""
+    """The processor's name and its instructions for bfloat16, None where they are not known."""
     fields: dict[str, str] = {}
     if CPUINFO.is_file():
         for line in CPUINFO.read_text().splitlines():
             name, _, value = line.partition(":")
             fields.setdefault(name.strip(), value.strip())
-    flags = fields.get("flags", "").split()
+    flags = fields.get("flags") or fields.get("Features")
+    present = set(flags.split()) if flags else None
     return {
         "processor": fields.get("model name") or platform.processor() or platform.machine(),
-        "bfloat16": [name for name in BFLOAT16_INSTRUCTIONS if name in flags],
+        "bfloat16": present and [name for name in BFLOAT16_INSTRUCTIONS if name in present],
     }
 
 

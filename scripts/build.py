@@ -14,12 +14,12 @@ from envs import MetaWorldVectorEnv, TaskSet, make_vec
 from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
 from mtrl_fair import Combiner, make_combiner
 
-PARTS = ("agent", "replay", "critic", "actor", "temperature")
-"""What draws from a torch generator of its own."""
+PARTS = ("agent", "replay", "critic", "actor", "temperature", "exploration")
+"""What draws from a generator of its own. Their order decides the seeds: new ones go to the end."""
 
 
 def part_seed(config: TrainConfig, part: str) -> int:
-    """The seed of a part: generators that had the run's seed would all draw the same numbers."""
+    """The seed of a part: generators that had the run's seed would draw the same numbers."""
     sequence = np.random.SeedSequence(config.seed, spawn_key=(PARTS.index(part),))
     return int(sequence.generate_state(1)[0])
 

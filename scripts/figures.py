@@ -1,4 +1,5 @@
-"""Figures of training runs: success of groups, of tasks, of runs, and what a combiner weighs."""
+"""Figures of training runs: success of groups, of tasks, of runs, when groups first had a mean
+success, and what a combiner weighs."""
 
 from __future__ import annotations
 
@@ -75,26 +76,24 @@ def task_figure(groups: Sequence[RunGroup]) -> Figure:
 
 
 def level_figure(groups: Sequence[RunGroup], level: float) -> Figure:
-    """Vector steps and minutes until each run first had this mean success, a line per group, the
-    soonest on top. An arrow is where a run ended without it; a stroke is the median, from three
-    runs on."""
+    """Vector steps and minutes until each run first had this mean success, a line per group, both
+    panels in the order of the table of levels. An arrow is where a run ended without it; a stroke
+    is the median."""
     times = times_to_level(groups, level)
     figure, axes = plt.subplots(
         1, 2, figsize=(11, 1.3 + 0.32 * len(times)), sharey=True, layout="constrained"
     )
-    for axis, label, scale, unit in (
-        (axes[0], STEPS, 1000, "steps"),
-        (axes[1], "minutes", 1, "minutes"),
-    ):
-        for row, group in enumerate(times):
-            first = getattr(group, unit)
-            values, color = first.values / scale, f"C{row % 10}"
-            for marker, shown in (("o", first.reached), (">", ~first.reached)):
-                face = color if marker == "o" else "none"
-                axis.plot(values[shown], [row] * shown.sum(), marker, color=color, mfc=face)
-            middle = first.middle[-1]
-            if len(values) >= MIN_RUNS and first.reached[middle]:
-                axis.plot(values[list(first.middle)].mean(), row, "|", color=color, markersize=16)
+    for row, group in enumerate(times):
+        color = _style(group.place)["color"]
+        for axis, first, scale in ((axes[0], group.steps, 1000), (axes[1], group.minutes, 1)):
+            values = first.values / scale
+            # One below the other, because evaluations of several runs are often of one step.
+            heights = row + np.linspace(-0.2, 0.2, len(values)) * (len(values) > 1)
+            for marker, shown, face in (("o", first.reached, color), (">", ~first.reached, "none")):
+                axis.plot(values[shown], heights[shown], marker, color=color, mfc=face)
+            if first.middle and first.reached[first.middle].all():
+                axis.plot(values[first.middle].mean(), row, "|", color=color, markersize=18)
+    for axis, label in zip(axes, (STEPS, "minutes"), strict=True):
         axis.set_xlabel(label)
         axis.set_xlim(left=0)
         axis.grid(alpha=0.3)

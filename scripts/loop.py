@@ -16,7 +16,7 @@ from envs import Evaluation, MetaWorldVectorEnv, evaluate
 from mtrl_fair import NonFiniteError
 from mtrl_fair.metrics import MetricLogger
 from mtrl_fair.runs import RunDirectory
-from scripts.build import overlaps
+from scripts.build import overlaps, part_seed
 from scripts.episodes import TrainingEpisodes
 
 LATEST, BEST, LAST_FINITE = "latest", "best", "last_finite"
@@ -74,11 +74,11 @@ class TrainingLoop:
         self.best_success = -1.0
         self.seconds = 0.0
         self.latest_metrics: dict[str, torch.Tensor] = {}
-        self.generator = np.random.default_rng(config.seed)
+        self.generator = np.random.default_rng(part_seed(config, "exploration"))
         self.episodes = TrainingEpisodes(envs.num_envs)
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
-        """Trains until the end or until asked to stop; returns whether the end was reached.
+        """Trains until the end or until asked to stop; returns whether the run is finished.
 
         Raises:
             NonFiniteError: an action, reward, loss or gradient is not finite. The checkpoint of the
@@ -104,7 +104,7 @@ class TrainingLoop:
                 if self.step % self.config.log_every == 0:
                     self._log()
             self.save()
-            return self._is_over()
+            return is_finished(self.config, self.step, self.evaluated_step, self.best_success)
         except NonFiniteError:
             self.run_directory.save_checkpoint(LAST_FINITE, self.state_dict())
             raise
@@ -208,8 +208,7 @@ class TrainingLoop:
         return self.config.is_over(self.step, self.best_success)
 
     def _evaluation_due(self) -> bool:
-        at_end = self.step >= self.config.total_steps
-        due = self.step > 0 and (self.step % self.config.eval_every == 0 or at_end)
+        due = self.step > 0 and (self.step % self.config.eval_every == 0 or self._is_over())
         return due and self.evaluated_step != self.step
 
     def _evaluate(self, should_stop: Callable[[], bool]) -> bool:
@@ -240,6 +239,11 @@ class TrainingLoop:
         self.reporter.evaluation(self.step, evaluation)
         self.clock += time.monotonic() - started  # steps per second are those of training
         return True
+
+
+def is_finished(config: TrainConfig, step: int, evaluated_step: int, best_success: float) -> bool:
+    """Whether a run has come to its end, the evaluation there included."""
+    return config.is_over(step, best_success) and evaluated_step == step
 
 
 def evaluation_scalars(evaluation: Evaluation) -> dict[str, float]:

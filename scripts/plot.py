@@ -1,6 +1,7 @@
 """Figures of training runs.
 
-python scripts/plot.py RUN [RUN ...] [--figure success|tasks|runs|levels|weights] [--output PATH]
+python scripts/plot.py RUN [RUN ...] [--figure success|tasks|runs|levels|weights] [--level L]
+    [--output PATH ...]
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from matplotlib.figure import Figure
 from mtrl_fair.names import check_name
 from scripts.command_line import check_output, or_fail
 from scripts.figures import level_figure, run_figure, success_figure, task_figure, weight_figure
+from scripts.run_levels import DEFAULT_LEVEL
 from scripts.run_results import RunResults, check_labels, group_runs, read_runs
 
 
@@ -33,8 +35,8 @@ class Arguments:
     first had a mean success; weights: one run's weights and gradient norms."""
     output: tuple[Path, ...] = (Path("curves.png"),)
     """The files to write; their endings decide the formats: png, svg, pdf, …"""
-    level: float = 0.95
-    """The mean success that is waited for (levels)."""
+    level: float | None = None
+    """The mean success that is waited for; none: 0.95 (levels)."""
     labels: tuple[str, ...] = ()
     """A name per run, the same for runs of one group; none: the settings in which runs differ."""
 
@@ -66,10 +68,16 @@ def draw(arguments: Arguments, runs: Sequence[RunResults]) -> Figure:
     Raises:
         ValueError: a run without what the figure shows, or see `group_runs` and `times_to_level`.
     """
+    if arguments.level is not None and arguments.figure != "levels":
+        raise ValueError(
+            f"--level is {arguments.level}, but --figure {arguments.figure} has no use for it:"
+            " choose --figure levels, or leave it out"
+        )
     if arguments.figure in ("success", "tasks", "levels"):
         groups = group_runs(runs, arguments.labels)
         if arguments.figure == "levels":
-            return level_figure(groups, arguments.level)
+            level = DEFAULT_LEVEL if arguments.level is None else arguments.level
+            return level_figure(groups, level)
         return success_figure(groups) if arguments.figure == "success" else task_figure(groups)
     check_labels(runs, arguments.labels)
     labels = arguments.labels or tuple(run.path.name for run in runs)

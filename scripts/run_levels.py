@@ -8,12 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from envs.evaluation import reaches
 from scripts.run_results import RunGroup
+from scripts.run_statistics import MIN_RUNS
+
+DEFAULT_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class FirstTimes:
-    """When each of R runs first had it, soonest first; runs that never had it come last, with their
+    """When each of R runs first had it, soonest first; then the runs that never had it, with their
     last evaluation."""
 
     values: Float[np.ndarray, "run"]
@@ -27,10 +31,13 @@ class FirstTimes:
         )
 
     @property
-    def middle(self) -> tuple[int, ...]:
-        """The index of the median run; with an even number of runs, those of both middle ones."""
+    def middle(self) -> list[int]:
+        """The index of the median run, or those of both middle ones; none for fewer than three
+        runs, or where a run that never had it ended before others had it, because it could have
+        come before them."""
+        ranked = bool((np.diff(self.values) >= 0).all())
         last = len(self.values) - 1
-        return tuple(dict.fromkeys((last // 2, (last + 1) // 2)))
+        return sorted({last // 2, (last + 1) // 2}) if ranked and last + 1 >= MIN_RUNS else []
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,8 @@ class LevelTimes:
     """When the runs of a group first had a mean success."""
 
     label: str
+    place: int
+    """Of the group, in the order given."""
     steps: FirstTimes
     """In vector steps."""
     minutes: FirstTimes
@@ -45,7 +54,7 @@ class LevelTimes:
 
 def times_to_level(groups: Sequence[RunGroup], level: float) -> list[LevelTimes]:
     """Per group, its runs' first evaluations with at least this mean success, each run's own
-    evaluations counting; groups by the steps of their medians, soonest first.
+    evaluations counting. By the median of the steps, groups without one last.
 
     Raises:
         ValueError: the level is no success rate above 0.
@@ -53,19 +62,21 @@ def times_to_level(groups: Sequence[RunGroup], level: float) -> list[LevelTimes]
     if not 0 < level <= 1:
         raise ValueError(f"--level is {level}, expected a success rate in (0, 1]")
 
-    def order(times: LevelTimes) -> tuple[bool, float]:
-        middle = times.steps.middle[-1]
-        return not times.steps.reached[middle], times.steps.values[middle]
+    def order(times: LevelTimes) -> tuple[bool, bool, float]:
+        if not times.steps.middle:
+            return True, True, 0.0
+        index = times.steps.middle[-1]
+        return False, not times.steps.reached[index], times.steps.values[index]
 
-    return sorted((_level_times(group, level) for group in groups), key=order)
+    found = [_level_times(group, place, level) for place, group in enumerate(groups)]
+    return sorted(found, key=order)
 
 
-def _level_times(group: RunGroup, level: float) -> LevelTimes:
+def _level_times(group: RunGroup, place: int, level: float) -> LevelTimes:
     steps, minutes = [], []
     for run in group.runs:
-        at_level = np.flatnonzero(run.mean >= level)
-        reached = len(at_level) > 0
-        index = at_level[0] if reached else -1
-        steps.append((run.steps[index], reached))
-        minutes.append((run.seconds[index] / 60, reached))
-    return LevelTimes(group.label, FirstTimes.of(steps), FirstTimes.of(minutes))
+        index = next((i for i, mean in enumerate(run.mean) if reaches(mean, level)), None)
+        at = -1 if index is None else index
+        steps.append((run.steps[at], index is not None))
+        minutes.append((run.seconds[at] / 60, index is not None))
+    return LevelTimes(group.label, place, FirstTimes.of(steps), FirstTimes.of(minutes))

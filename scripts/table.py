@@ -15,7 +15,7 @@ import tyro
 
 from scripts.benchmarks.measure import markdown_table
 from scripts.command_line import or_fail
-from scripts.run_levels import FirstTimes, times_to_level
+from scripts.run_levels import DEFAULT_LEVEL, FirstTimes, times_to_level
 from scripts.run_results import RunGroup, RunResults, group_runs, read_runs
 from scripts.run_statistics import MIN_RUNS, bootstrap_interval, interquartile_mean, mean
 
@@ -33,8 +33,8 @@ class Arguments:
     step: int | None = None
     """The evaluation that counts; none: the last one that all runs have, or each run's own last one
     in a table of tasks (summary, tasks)."""
-    level: float = 0.95
-    """The mean success that is waited for (levels)."""
+    level: float | None = None
+    """The mean success that is waited for; none: 0.95 (levels)."""
     labels: tuple[str, ...] = ()
     """A name per run, the same for runs of one group; none: the settings in which runs differ."""
 
@@ -52,14 +52,48 @@ def table(arguments: Arguments, runs: Sequence[RunResults]) -> str:
     Raises:
         ValueError: no such evaluation, or see `group_runs` and `times_to_level`.
     """
+    for flag, value, tables in (
+        ("--step", arguments.step, ("summary", "tasks")),
+        ("--level", arguments.level, ("levels",)),
+    ):
+        if value is not None and arguments.table not in tables:
+            raise ValueError(
+                f"{flag} is {value}, but --table {arguments.table} has no use for it: choose"
+                f" --table {' or '.join(tables)}, or leave it out"
+            )
     groups = group_runs(runs, arguments.labels)
     if arguments.table == "tasks":
         return task_table(groups, arguments.step)
     if arguments.table == "curves":
         return curve_table(groups)
     if arguments.table == "levels":
-        return level_table(groups, arguments.level)
+        _note_unequal_intervals(runs)
+        level = DEFAULT_LEVEL if arguments.level is None else arguments.level
+        return level_table(groups, level)
+    _note_chosen_ends(runs)
     return summary_table(groups, common_step(runs, arguments.step))
+
+
+def _note_chosen_ends(runs: Sequence[RunResults]) -> None:
+    """Says on standard error that a run ended at an evaluation for its success."""
+    stopping = [str(run.path) for run in runs if run.settings["stop_at_success"] is not None]
+    if stopping:
+        print(
+            f"note: {', '.join(stopping)} ran with --stop-at-success: a success at which a run ends"
+            " is a high one; compare such runs with --table levels",
+            file=sys.stderr,
+        )
+
+
+def _note_unequal_intervals(runs: Sequence[RunResults]) -> None:
+    """Says on standard error that some runs had more chances to reach the level."""
+    intervals = sorted({run.settings["eval_every"] for run in runs})
+    if len(intervals) > 1:
+        print(
+            f"note: the runs were evaluated every {', '.join(map(str, intervals))} steps: those"
+            " evaluated more often tend to reach a level earlier",
+            file=sys.stderr,
+        )
 
 
 def common_step(runs: Sequence[RunResults], step: int | None) -> float:
@@ -104,9 +138,10 @@ def summary_table(groups: Sequence[RunGroup], step: float) -> str:
 
 
 def level_table(groups: Sequence[RunGroup], level: float) -> str:
-    """One line per group, the soonest first: how many of its runs had this mean success, and after
-    how many steps and minutes. From three runs on that is their median, in brackets the least and
-    the most that one took; > is where a run without it ended."""
+    """One line per group, that with the soonest median first: how many of its runs had this mean
+    success, and after how many steps and minutes. From three runs on that is their median, in
+    brackets the least and the most that one took; > is where a run without it ended. Runs are
+    listed where they have no median, see `FirstTimes.middle`."""
     header = ["", "runs", "reached", f"steps to {level:g}", f"minutes to {level:g}"]
     rows = [
         [
@@ -126,7 +161,7 @@ def _spread(times: FirstTimes) -> str:
         f"{'' if reached else '> '}{value:,.0f}"
         for value, reached in zip(times.values, times.reached, strict=True)
     ]
-    if len(shown) < MIN_RUNS:
+    if not times.middle:
         return "; ".join(shown)
     middle = dict.fromkeys(shown[index] for index in times.middle)
     return f"{' to '.join(middle)} [{shown[0]}, {shown[-1]}]"

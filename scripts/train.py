@@ -37,7 +37,7 @@ from scripts.command_line import (
     stop_on_signal,
     use_threads,
 )
-from scripts.loop import LAST_FINITE, LATEST, RESUMABLE, TrainingLoop
+from scripts.loop import LAST_FINITE, LATEST, RESUMABLE, TrainingLoop, is_finished
 from scripts.report import make_reporter
 
 DEFAULT_PRESET = "mt10-fairgrad"
@@ -65,17 +65,18 @@ def main(arguments: list[str]) -> None:
     use_threads(config.threads)
     if config.resume is not None:
         state = or_fail(lambda: lock_and_load(run))
-        if is_finished(state, config):
-            how = "Raise --total-steps"
-            if state["step"] < config.total_steps:
-                how = "Change --stop-at-success, for example to None,"
+        step, progress = state["step"], state["loop"]
+        best = progress["best_success"]
+        if is_finished(config, step, progress["evaluated_step"], best):
+            limits = ["raise --total-steps"] * (step >= config.total_steps)
+            if config.is_over(0, best):
+                limits.append(f"raise --stop-at-success {config.stop_at_success:g} or make it None")
             print(
-                f"{run.path} is finished: {state['step']} of {config.total_steps} steps, best mean"
-                f" success {state['loop']['best_success']:.3f}. {how} to continue it."
+                f"{run.path} is finished: {step} of {config.total_steps} steps, best mean success"
+                f" {best:.3f}. To continue it, {' and '.join(limits)}."
             )
             run.unlock()
             return
-        step = state["step"]
         or_fail(lambda: run.rewind(step))
         run.note_resume(step)
         run.write_config(to_dict(config))
@@ -134,7 +135,13 @@ def train(
             if state is not None:
                 saved = state
                 or_fail(lambda: loop.load_state_dict(saved))
-            return loop.run(should_stop)
+            finished = loop.run(should_stop)
+            if finished and loop.step < config.total_steps:
+                console.print(
+                    f"mean success {loop.best_success:.3f} reaches --stop-at-success"
+                    f" {config.stop_at_success:g}"
+                )
+            return finished
     except NonFiniteError as error:
         names = ", ".join(task_set.names[task] for task in error.tasks) or "all tasks together"
         when = f"at step {loop.step + 1}"
@@ -174,12 +181,6 @@ def sgd_is_inexact(config: TrainConfig, num_tasks: int) -> bool:
     """Whether FairGrad's weights are those of 20 SGD steps where these do not suffice."""
     used = "fairgrad" in config.combiners() and config.solver == "sgd"
     return used and (num_tasks > 10 or config.alpha > 2)
-
-
-def is_finished(state: dict[str, Any], config: TrainConfig) -> bool:
-    """Whether a checkpoint is that of a run's end, its last evaluation included."""
-    step, loop = state["step"], state["loop"]
-    return config.is_over(step, loop["best_success"]) and bool(loop["evaluated_step"] == step)
 
 
 def open_run(folder: str, flags: list[str]) -> tuple[RunDirectory, TrainConfig]:

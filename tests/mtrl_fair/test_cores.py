@@ -33,8 +33,10 @@ def test_a_container_s_quota_limits_the_usable_cores(tmp_path, monkeypatch, quot
     [
         (XEON, "Intel(R) Xeon(R) Processor: 2.60GHz", ["amx_bf16", "avx512_bf16"]),
         ("model name : Old\nflags : fpu avx2 not_amx_bf16\n", "Old", []),
-        ("Features : fp asimd\n", "arm", []),  # an ARM kernel gives no model name
-        (None, "arm", []),
+        ("Features : fp asimd bf16\n", "arm", ["bf16"]),  # an ARM kernel gives no model name
+        ("Features : fp asimd\n", "arm", []),
+        ("processor : 0\n", "arm", None),
+        (None, "arm", None),
     ],
 )
 def test_the_processor_is_described(tmp_path, monkeypatch, content, name, instructions):

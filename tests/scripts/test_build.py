@@ -13,6 +13,7 @@ from configs import PRESETS, CombinerConfig, TrainConfig, from_dict, to_dict
 from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
 from mtrl_fair import COMBINERS, LossBoundError
 from scripts.build import (
+    PARTS,
     build_agent,
     build_combiner,
     build_replay,
@@ -22,6 +23,8 @@ from scripts.build import (
 )
 
 K = 2
+SEEDS_OF_ONE = [1641411168, 1454127163, 2749604155, 3056722145, 3734005922, 480482724]
+"""Of the parts, with --seed 1: as they were first."""
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -141,13 +144,15 @@ def test_no_two_generators_of_a_run_or_of_two_runs_draw_the_same_numbers():
         # The parameters began with the numbers of the agent's seed.
         generators.append(torch.Generator().manual_seed(part_seed(config, "agent")))
         drawn |= {float(torch.rand((), generator=generator)) for generator in generators}
-    assert len(drawn) == 15
+        # The environments' first row draws its goals from the latter.
+        exploration = np.random.default_rng(part_seed(config, "exploration"))
+        drawn |= {exploration.random(), np.random.default_rng([seed, 0]).random()}
+    assert len(drawn) == 21
 
 
-def test_seeds_of_parts_follow_from_the_run_s_seed():
-    config = small("rlw")
-    assert part_seed(config, "replay") == part_seed(small("ls"), "replay")
-    assert part_seed(config, "replay") != part_seed(dataclasses.replace(config, seed=1), "replay")
+def test_a_seed_s_run_stays_what_it_is():
+    config = dataclasses.replace(small("rlw"), seed=1)
+    assert [part_seed(config, part) for part in PARTS] == SEEDS_OF_ONE
 
 
 def test_a_loss_below_its_bound_says_which_setting_mends_it():

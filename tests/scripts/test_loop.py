@@ -13,6 +13,7 @@ from envs import Evaluation
 from mtrl_fair import NonFiniteError, make_combiner
 from mtrl_fair.runs import RunDirectory
 from scripts import loop as loop_module
+from scripts.build import part_seed
 from scripts.loop import TrainingLoop
 from scripts.report import LiveReporter, PlainReporter
 
@@ -132,7 +133,7 @@ def test_actions_are_uniform_until_learning_starts_and_the_policy_s_from_then_on
         return acted[-1]
 
     monkeypatch.setattr(loop.agent, "act", recorded)
-    generator = np.random.default_rng(loop.config.seed)
+    generator = np.random.default_rng(part_seed(loop.config, "exploration"))
     loop.run()
     random = [generator.uniform(-1, 1, (K, 1)).astype(np.float32) for _ in range(3)]
     np.testing.assert_array_equal(loop.envs.sent, random + acted)
@@ -168,6 +169,31 @@ def test_a_run_ends_at_the_first_evaluation_that_reaches_the_level(
     rows = loop.run_directory.evaluations()
     assert [int(row["step"]) for row in rows[::K]] == [s for s in (4, 8, 10) if s <= end]
     assert loop.run_directory.load_checkpoint("latest")["step"] == end
+
+
+@pytest.mark.parametrize(("best", "finished_at"), [(0.95, 6), (0.9, 8)])
+def test_a_run_that_had_its_level_before_it_is_resumed_evaluates_and_ends(
+    tmp_path, evaluations, best, finished_at
+):
+    loop = make_loop(tmp_path, stop_at_success=0.95)
+    evaluations[:] = [0.5, 1.0]
+    assert not loop.run(lambda: loop.step == 6)
+    loop.best_success, loop.evaluated_step = best, 4
+    assert loop.run()
+    assert loop.step == loop.evaluated_step == finished_at
+    assert int(loop.run_directory.evaluations()[-1]["step"]) == finished_at
+
+
+def test_a_run_whose_last_evaluation_was_interrupted_is_not_finished(
+    tmp_path, evaluations, monkeypatch
+):
+    loop = make_loop(tmp_path, total_steps=4)
+    whole = loop_module.evaluate
+    monkeypatch.setattr(loop_module, "evaluate", lambda *arguments: None)
+    assert not loop.run()
+    monkeypatch.setattr(loop_module, "evaluate", whole)
+    assert loop.run()
+    assert loop.step == 4
 
 
 def test_a_level_that_is_never_reached_leaves_the_length_as_it_is(tmp_path, evaluations):
