@@ -21,12 +21,12 @@ import tyro
 from mtrl_fair.runs import write_json
 from scripts.command_line import fail, or_fail
 from scripts.run_results import SECONDS, RunResults, read_runs
-from scripts.run_weights import averaged, metric_key, read_weights
+from scripts.run_weights import averaged, metric_key, parts_of, read_weights, weight_lines
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Copy configuration, versions and evaluations of runs, and averages of their task weights.
+    """Copy configuration, versions and evaluations of runs, and averages of other metrics.
 
     The copies are run directories that plot.py and table.py read; they hold no checkpoint.
     """
@@ -37,7 +37,9 @@ class Arguments:
     """The folder that receives one folder per run, under the run's name. A copy that is there is
     replaced."""
     lines: int = 60
-    """Parts of the run over which weights and gradient norms are averaged; 0: leave them out."""
+    """Parts of the run over which metrics are averaged; 0: leave them out."""
+    metrics: tuple[str, ...] = ("charts/steps_per_second", "q/mean/")
+    """How the names begin of metrics that are kept beside task weights and gradient norms."""
 
 
 def main(words: list[str]) -> None:
@@ -47,7 +49,9 @@ def main(words: list[str]) -> None:
         fail(f"--lines is {arguments.lines}, expected 0 or more")
     runs = read_runs(arguments.runs)
     targets = or_fail(lambda: check_targets(runs, arguments.output))
-    copies = or_fail(lambda: [(run, metrics_of(run, arguments.lines)) for run in runs])
+    copies = or_fail(
+        lambda: [(run, metrics_of(run, arguments.lines, arguments.metrics)) for run in runs]
+    )
     for (run, metrics), target in zip(copies, targets, strict=True):
         write_copy(run, metrics, target)
         print(f"written to {target}")
@@ -72,8 +76,9 @@ def check_targets(runs: Sequence[RunResults], output: Path) -> list[Path]:
     return targets
 
 
-def metrics_of(run: RunResults, lines: int) -> list[dict[str, float]]:
-    """The times of evaluations, and averages of what the run logged of weights and norms.
+def metrics_of(run: RunResults, lines: int, others: Sequence[str]) -> list[dict[str, float]]:
+    """The times of evaluations, and averages of what the run logged of weights and norms and of
+    other metrics, whose names begin like one of these.
 
     Raises:
         ValueError: weights are wanted and there are none.
@@ -82,8 +87,15 @@ def metrics_of(run: RunResults, lines: int) -> list[dict[str, float]]:
     metrics: list[dict[str, float]] = [{"step": int(s), SECONDS: float(t)} for s, t in times]
     if lines:
         steps, weights = averaged(*read_weights(run), parts=lines)
-        for index, step in enumerate(steps):
-            line: dict[str, float] = {"step": int(step)}
+        logged = weight_lines(run)
+        for index, part in enumerate(parts_of(len(logged), lines)):
+            line: dict[str, float] = {"step": int(steps[index])}
+            found = [logged[i] for i in part]
+            for key in dict.fromkeys(key for entry in found for key in entry):
+                if key.startswith(tuple(others)):
+                    present = [entry[key] for entry in found if entry.get(key) is not None]
+                    if present:
+                        line[key] = float(f"{np.mean(present):.4g}")
             for network, kinds in weights.items():
                 for kind, values in kinds.items():
                     for task, value in zip(run.tasks, values[index], strict=True):

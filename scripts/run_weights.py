@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 
@@ -25,7 +27,7 @@ def read_weights(run: RunResults) -> tuple[Float[np.ndarray, "line"], Weights]:
     Raises:
         ValueError: it has none.
     """
-    found = [line for line in run.run.metrics() if any(key.startswith(PREFIX) for key in line)]
+    found = weight_lines(run)
     if not found:
         raise ValueError(f"{run.path / 'metrics.jsonl'} has no task weights: expected {PREFIX}…")
     weights: Weights = {network: {} for network in NETWORKS}
@@ -43,6 +45,11 @@ def read_weights(run: RunResults) -> tuple[Float[np.ndarray, "line"], Weights]:
     return np.array([line["step"] for line in found], float), weights
 
 
+def weight_lines(run: RunResults) -> list[dict[str, Any]]:
+    """A run's lines of metrics that have task weights."""
+    return [line for line in run.run.metrics() if any(key.startswith(PREFIX) for key in line)]
+
+
 def metric_key(kind: str, task: str, network: str) -> str:
     """The key of a weight, gradient norm or share in `metrics.jsonl` (docs/metrics.md)."""
     return f"fairness/{kind}/{task}/{network}"
@@ -53,7 +60,7 @@ def averaged(
 ) -> tuple[Float[np.ndarray, "part"], Weights]:
     """Means over equal parts of the lines: geometric ones of positive weights and of norms, which
     range over orders of magnitude, arithmetic ones of shares."""
-    lines = np.array_split(np.arange(len(steps)), min(parts, len(steps)))
+    lines = parts_of(len(steps), parts)
     result: Weights = {network: {} for network in weights}
     for network, values in weights.items():
         for kind, found in values.items():
@@ -63,6 +70,11 @@ def averaged(
                 positive = np.log(np.where(found > 0, found, np.nan))
                 result[network][kind] = np.exp(_means(positive, lines))
     return np.array([steps[part].mean() for part in lines]), result
+
+
+def parts_of(lines: int, parts: int) -> list[np.ndarray]:
+    """The indices of lines in so many equal parts, at least one line in each."""
+    return np.array_split(np.arange(lines), min(parts, lines))
 
 
 def _shares(values: Float[np.ndarray, "line task"]) -> Float[np.ndarray, "line task"]:

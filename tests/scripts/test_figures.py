@@ -316,6 +316,28 @@ def test_an_archive_is_a_run_without_checkpoints_and_folders(tmp_path):
         read_weights(read_run(str(copy)))
 
 
+def test_an_archive_keeps_averages_of_the_metrics_asked_for(tmp_path):
+    path = make_run(tmp_path, "run")
+    lines = RunDirectory.open(path).metrics()
+    for line in lines:
+        line["q/mean/reach-v3"] = line["step"] if line["step"] % 200 else None
+        line["q/spread/reach-v3"] = 1.0
+    with open(f"{path}/metrics.jsonl", "w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    for words, kept in [([], {"q/mean/"}), (["--metrics", "q/", "losses"], {"q/", "losses"})]:
+        archive.main([path, "--output", str(tmp_path / "kept"), "--lines", "7", *words])
+        copied = RunDirectory.open(str(tmp_path / "kept" / "run")).metrics()[3:]
+        names = {key for line in copied for key in line if not key.startswith("fairness/")}
+        assert names - {"step"} == {
+            key
+            for key in ("q/mean/reach-v3", "q/spread/reach-v3", "losses/critic")
+            if key.startswith(tuple(kept))
+        }
+        # The steps 300 to 600; those of 400 and 600 have no Q.
+        assert copied[0]["step"] == 450
+        assert copied[0]["q/mean/reach-v3"] == 400
+
+
 def test_an_archive_replaces_no_run(tmp_path, capsys):
     path = make_run(tmp_path, "run")
     elsewhere = make_run(tmp_path / "other", "run", seed=4)
