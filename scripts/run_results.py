@@ -41,6 +41,13 @@ class RunResults:
         return self.run.path
 
     @property
+    def commits(self) -> tuple[str, ...]:
+        """The versions of the program that it ran with, from its start and its resumes."""
+        metadata = self.run.metadata()
+        parts = [metadata, *metadata.get("resumed", [])]
+        return tuple(dict.fromkeys((part.get("commit") or "unknown")[:7] for part in parts))
+
+    @property
     def mean(self) -> Float[np.ndarray, "evaluation"]:
         return self.success.mean(1)
 
@@ -160,12 +167,9 @@ def group_runs(runs: Sequence[RunResults], labels: Sequence[str] = ()) -> list[R
 
 def _note_commits(label: str, runs: Sequence[RunResults]) -> None:
     """Says on standard error that a group's runs are of several versions of the program."""
-    commits = {(run.run.metadata().get("commit") or "unknown")[:7] for run in runs}
+    commits = sorted({commit for run in runs for commit in run.commits})
     if len(commits) > 1:
-        print(
-            f"note: the runs of {label} are of commits {', '.join(sorted(commits))}",
-            file=sys.stderr,
-        )
+        print(f"note: the runs of {label} are of commits {', '.join(commits)}", file=sys.stderr)
 
 
 def check_labels(runs: Sequence[RunResults], labels: Sequence[str]) -> None:

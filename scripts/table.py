@@ -180,7 +180,7 @@ def curve_table(groups: Sequence[RunGroup]) -> str:
 
 
 def task_table(groups: Sequence[RunGroup], step: int | None) -> str:
-    """One line per run: its commit, seed, minutes, and the success of every task."""
+    """One line per run: its commits, seed, minutes, and the success of every task."""
     tasks = groups[0].runs[0].tasks
     header = ["", "seed", "commit", "steps", "minutes", *tasks, "mean"]
     rows = []
@@ -192,7 +192,7 @@ def task_table(groups: Sequence[RunGroup], step: int | None) -> str:
                 [
                     group.label,
                     str(run.settings["seed"]),
-                    (run.run.metadata().get("commit") or "unknown")[:7],
+                    " ".join(run.commits),
                     f"{at:,.0f}",
                     f"{run.seconds[index] / 60:.0f}",
                     *(f"{value:.2f}" for value in run.success[index]),

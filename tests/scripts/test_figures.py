@@ -170,7 +170,7 @@ def test_a_table_of_tasks_has_one_line_per_run(tmp_path, capsys):
     table.main([*runs, "--table", "tasks"])
     lines = capsys.readouterr().out.splitlines()
     assert cells(lines[0])[1:] == ["seed", "commit", "steps", "minutes", *TASKS, "mean"]
-    commit = (read_run(runs[0]).run.metadata()["commit"] or "unknown")[:7]
+    (commit,) = read_run(runs[0]).commits
     assert cells(lines[3]) == ["ls", "7", commit, "3,000", "3", "0.10", "0.11", "0.105"]
 
 

@@ -104,6 +104,17 @@ def test_a_note_names_the_commits_that_are_mixed(tmp_path, capsys):
     assert "note: the runs of fairgrad are of commits 0123456, " in capsys.readouterr().err
 
 
+def test_a_run_has_the_commits_that_it_was_resumed_with(tmp_path, capsys):
+    path = make_run(tmp_path, "run")
+    metadata = json.loads((tmp_path / "run" / "metadata.json").read_text())
+    resumed = [{"step": 1, "commit": commit} for commit in ("a" * 40, None, "a" * 40, "b" * 40)]
+    changed = metadata | {"commit": "b" * 40, "resumed": resumed}
+    (tmp_path / "run" / "metadata.json").write_text(json.dumps(changed))
+    assert read_run(path).commits == ("bbbbbbb", "aaaaaaa", "unknown")
+    group_runs(read_runs([path]))
+    assert "note: the runs of fairgrad are of commits aaaaaaa, bbbbbbb" in capsys.readouterr().err
+
+
 def test_one_seed_does_not_count_twice(tmp_path):
     paths = [make_run(tmp_path, name, seed=3) for name in ("one", "two")]
     with pytest.raises(ValueError, match=r"one and .*two count as runs of fairgrad .* seed 3"):
