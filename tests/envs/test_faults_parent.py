@@ -36,6 +36,7 @@ import numpy as np
 from envs import make_vec
 
 stop = []
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 if {handled}:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.append(1))
