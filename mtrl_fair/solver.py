@@ -107,7 +107,7 @@ def fairgrad_residual(gramian: Tensor, weights: Tensor, alpha: float) -> Tensor:
         [...] in float64, infinite where some (A w)_i <= 0, that is, where a task's loss would rise.
     """
     check_alpha(alpha)
-    return _residual(torch, gramian.double(), weights.double(), alpha)
+    return _residual(torch, _symmetric(gramian.double()), weights.double(), alpha)
 
 
 def solve(gramian: Tensor, alpha: float, solver: str, *, precondition: bool = True) -> Solution:
@@ -128,10 +128,16 @@ def _on_device(
     if values is None:
         matrix = gramian.detach().to(device if xp is torch else "cpu", torch.float64)
         matrix = matrix if xp is torch else matrix.numpy()
+    matrix = _symmetric(matrix)
     rounding = max(gramian.shape[-1], 16) * torch.finfo(dtype).eps
     weights = _solve(xp, matrix, alpha, solver, precondition, rounding)
     parts = [weights, _residual(xp, matrix, weights, alpha)] if with_residual else [weights]
     return [torch.as_tensor(part, dtype=dtype, device=device) for part in parts]
+
+
+def _symmetric(gramian: Any) -> Any:
+    """Some processors' products round A_ij and A_ji apart, which conflict multiplies."""
+    return 0.5 * (gramian + gramian.swapaxes(-1, -2))
 
 
 def check_alpha(alpha: float) -> None:

@@ -73,6 +73,18 @@ def test_reference_values():
     torch.testing.assert_close(weights @ rows, direction, rtol=0, atol=5e-5)
 
 
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_products_that_round_apart_do_not_spoil_the_solution(alpha):
+    """As `rows @ rows.mT` comes out in float32 on some processors."""
+    rows = jacobian(0, tasks=10, size=12, decades=4, count=(20,)).float()
+    matrix = rows @ rows.mT
+    noise = torch.rand(matrix.shape, generator=torch.Generator().manual_seed(0)) - 0.5
+    lengths = matrix.diagonal(dim1=-2, dim2=-1).sqrt()
+    apart = matrix + 2e-7 * noise.triu(1) * lengths.unsqueeze(-1) * lengths.unsqueeze(-2)
+    assert not torch.equal(apart, apart.mT)
+    assert solve(apart, alpha, "newton").residual.max() < 1e-6
+
+
 def test_residual_is_that_of_equation_4():
     matrix, alpha = gramian(17), 2.0
     weights = fairgrad_weights(matrix, alpha)
