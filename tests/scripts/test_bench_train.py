@@ -17,6 +17,7 @@ from scripts import loop as loop_module
 from scripts.benchmarks import train
 from scripts.benchmarks.train import LOGGING, PARTS, REST, TrainArguments
 from scripts.command_line import parse
+from scripts.episodes import TrainingEpisodes
 from scripts.loop import TrainingLoop
 from scripts.report import PlainReporter
 
@@ -118,7 +119,7 @@ def test_every_second_counts_once_for_its_part(monkeypatch):
         (ReplayBuffer, "add", 4),
         (ReplayBuffer, "sample", 5),
         (MultiTaskSAC, "update", 6),
-        (TrainingLoop, "_count_episodes", 7),
+        (TrainingEpisodes, "add", 7),
         (PlainReporter, "advance", 8),
         (MetricLogger, "log", 100),
         (PlainReporter, "metrics", 200),
