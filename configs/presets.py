@@ -12,7 +12,7 @@ _SMALL_NETWORK = NetworkConfig(width=256, layer_norm=True)
 # Chosen by what it reaches per minute on two cores (docs/results.md).
 _SMALL = replace(
     _FAIRGRAD,
-    total_steps=800_000,
+    total_steps=640_000,
     eval_every=20_000,
     log_every=1_000,
     updates_per_step=0.25,

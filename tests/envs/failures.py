@@ -6,7 +6,7 @@ import metaworld
 import pytest
 
 from envs import TaskSet, WorkerError
-from tests.envs.small_vector import ZERO
+from tests.envs.small_vector import calls_of_workers
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,15 +25,7 @@ def broken(task_set: TaskSet, row: int, first: int, data: bytes) -> TaskSet:
 
 def assert_says_so_again(venv, message: str) -> None:
     """Once a worker has failed, every call says what happened."""
-    state: dict = {}
-    for call in (
-        venv.reset,
-        venv.state_dict,
-        venv.step_wait,
-        lambda: venv.step(ZERO),
-        lambda: venv.step_async(ZERO),
-        lambda: venv.load_state_dict(state),
-    ):
+    for call in calls_of_workers(venv, {}):
         with pytest.raises(WorkerError, match=message) as caught:
             call()
         assert "Close this environment and make a new one." in str(caught.value)

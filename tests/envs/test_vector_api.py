@@ -13,7 +13,7 @@ from envs import make_vec
 from envs.memory import INFO_KEYS
 from tests.envs.nested_arrays import assert_own_memory, assert_same
 from tests.envs.package_environment import Package
-from tests.envs.small_vector import PAIR, ZERO, random_actions
+from tests.envs.small_vector import PAIR, ZERO, calls_of_workers, random_actions
 
 
 @pytest.mark.parametrize(
@@ -205,13 +205,6 @@ def test_close_ends_the_workers_and_may_be_repeated(pair):
     venv.close()
     assert venv.closed
     assert [process.returncode for process in venv._workers.processes] == [0, 0]
-    for call in (
-        venv.reset,
-        venv.state_dict,
-        venv.step_wait,
-        lambda: venv.step(ZERO),
-        lambda: venv.step_async(ZERO),
-        lambda: venv.load_state_dict(state),
-    ):
+    for call in calls_of_workers(venv, state):
         with pytest.raises(RuntimeError, match="is closed"):
             call()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtrl_fair import fairgrad_residual
-from tests.scripts.integrations.short_runs import ALPHA
+from tests.scripts.integrations.short_runs import ALPHA, ARGUMENTS
 
 
 def flat(tensors) -> Tensor:
@@ -34,3 +34,13 @@ class Update(NamedTuple):
 def assert_equation_4(gramian: Tensor, weights: Tensor) -> None:
     assert (weights > 0).all()
     assert fairgrad_residual(gramian, weights, ALPHA) < 1e-3
+
+
+def assert_fair_learning(solved: list[tuple[Tensor, Tensor]], losses: tuple[float, float]) -> None:
+    """Each of a run's updates had fair weights for its Gramian, and the last loss is lower."""
+    assert len(solved) == ARGUMENTS.steps
+    for gramian, weights in solved:
+        assert_equation_4(gramian, weights)
+        assert weights.max() > 1.05 * weights.min()
+    first, last = losses
+    assert last < first
