@@ -89,9 +89,10 @@ class CombinerConfig:
     actor: str | None = None
     """Another combiner for the actor than --combiner."""
     actor_min_loss: float = -2000.0
-    """Lower bound of the actor's task losses, for si, dwa, uw and famo. Values of raw v2 rewards
-    stay below 10 / (1 - discount), those of normalised ones below that over the rewards' deviation;
-    a run of si or famo that comes to the bound ends and says so."""
+    """Lower bound of the actor's task losses, and of a temperature's where they are combined, for
+    si, dwa, uw and famo. A run of si or famo that comes to the bound ends and says so. Discounted
+    sums of raw v2 rewards stay below 10 / (1 - discount); normalised ones are that over the
+    rewards' deviation, and entropy adds to both."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,12 @@ class TrainConfig:
     """A training run. One step is one vector step: every task advances by one transition."""
 
     seed: int = 0
-    """Of goals, networks, exploration and sampling."""
+    """Of goals, networks, exploration, sampling and combiners that draw numbers."""
     total_steps: int = 2_000_000
     """Length of the run in vector steps."""
     stop_at_success: float | None = None
     """End the run earlier, once an evaluation has had at least this mean success. A run that had it
-    before it is resumed ends with one more evaluation."""
+    before it was resumed evaluates once more where it is and ends."""
     eval_every: int = 10_000
     """Vector steps between evaluations, each followed by a checkpoint."""
     eval_episodes: int = 50
@@ -153,8 +154,11 @@ class TrainConfig:
 
     def is_over(self, step: int, best_success: float) -> bool:
         """Whether a run ends at this step, given the best mean success that it has had."""
-        level = self.stop_at_success
-        return step >= self.total_steps or (level is not None and reaches(best_success, level))
+        return step >= self.total_steps or self.is_successful(best_success)
+
+    def is_successful(self, best_success: float) -> bool:
+        """Whether this mean success ends a run."""
+        return self.stop_at_success is not None and reaches(best_success, self.stop_at_success)
 
     def combiner_of(self, network: str) -> str:
         """The combiner of "critic", "actor" or "temperature", by name."""
@@ -165,6 +169,11 @@ class TrainConfig:
         """The names of all combiners of the run."""
         networks = ["critic", "actor", *(["temperature"] if self.agent.combine_temperature else [])]
         return {self.combiner_of(network) for network in networks}
+
+    def has_bounded_losses(self) -> bool:
+        """Whether `combining.actor_min_loss` is of use to a combiner of the run."""
+        networks = ["actor", *(["temperature"] if self.agent.combine_temperature else [])]
+        return any(self.combiner_of(network) in NEEDS_BOUND for network in networks)
 
     def fairgrad_options(self) -> dict[str, Any]:
         """The values of `FAIRGRAD_SETTINGS` by the names that `FairGrad` has for them."""
@@ -178,7 +187,6 @@ class TrainConfig:
     def idle(self) -> dict[str, str]:
         """Settings under dotted keys that have no effect in this run, and what gives them one."""
         fairgrad = "fairgrad" in self.combiners()
-        bounded = ["actor", *(["temperature"] if self.agent.combine_temperature else [])]
         unscaled = self.combining.precondition or self.solver == "newton"
         conditions = [(key, fairgrad, "--combiner fairgrad") for key in FAIRGRAD_SETTINGS.values()]
         conditions += [
@@ -186,8 +194,8 @@ class TrainConfig:
             ("combining.norm_rate", not (self.alpha == 1 and unscaled), "an --alpha other than 1"),
             (
                 "combining.actor_min_loss",
-                any(self.combiner_of(network) in NEEDS_BOUND for network in bounded),
-                f"an actor's combiner among {', '.join(NEEDS_BOUND)}",
+                self.has_bounded_losses(),
+                f"one of {', '.join(NEEDS_BOUND)} as the combiner of the actor or the temperature",
             ),
             (
                 "combining.weighted_heads",

@@ -109,7 +109,7 @@ class MetaWorldVectorEnv(VectorEnv):
             )
             for row, (name, goals) in enumerate(zip(*task_set, strict=True))
         ]
-        from mtrl_fair.cores import usable_cores  # brings torch, see `task_names`
+        from mtrl_fair.processor import usable_cores  # brings torch, see `task_names`
 
         workers = min(num_workers or usable_cores(), num_rows)
         assigned = [

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from mtrl_fair.checkpoints import load_checkpoint, save_checkpoint
-from mtrl_fair.cores import describe_processor
+from mtrl_fair.processor import describe_processor
 
 EVALUATION_COLUMNS = ("step", "task", "success", "episodes", "return", "episode_length")
 

@@ -99,7 +99,7 @@ def fairgrad_residual(gramian: Tensor, weights: Tensor, alpha: float) -> Tensor:
     """Relative residual of equation 4, max_i |log (A w)_i + log(w_i) / alpha|.
 
     Args:
-        gramian: [..., K, K].
+        gramian: [..., K, K], of which the symmetric part counts.
         weights: [..., K]; entries of 0 are left out.
         alpha: the fairness exponent. At alpha = 0 the residual is max_i |log w_i|.
 
@@ -136,7 +136,8 @@ def _on_device(
 
 
 def _symmetric(gramian: Any) -> Any:
-    """Some processors' products round A_ij and A_ji apart, which conflict multiplies."""
+    """Its symmetric part: some processors round A_ij and A_ji differently, and strong conflict
+    amplifies the difference."""
     return 0.5 * (gramian + gramian.swapaxes(-1, -2))
 
 

@@ -12,8 +12,8 @@ from typing import NoReturn, TypeVar
 import torch
 import tyro
 
-from mtrl_fair.cores import usable_cores
 from mtrl_fair.names import check_name
+from mtrl_fair.processor import usable_cores
 from mtrl_fair.runs import RunError
 
 Arguments = TypeVar("Arguments")

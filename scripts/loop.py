@@ -104,7 +104,12 @@ class TrainingLoop:
                 if self.step % self.config.log_every == 0:
                     self._log()
             self.save()
-            return is_finished(self.config, self.step, self.evaluated_step, self.best_success)
+            return is_finished(
+                self.config,
+                step=self.step,
+                evaluated_step=self.evaluated_step,
+                best_success=self.best_success,
+            )
         except NonFiniteError:
             self.run_directory.save_checkpoint(LAST_FINITE, self.state_dict())
             raise
@@ -241,7 +246,9 @@ class TrainingLoop:
         return True
 
 
-def is_finished(config: TrainConfig, step: int, evaluated_step: int, best_success: float) -> bool:
+def is_finished(
+    config: TrainConfig, *, step: int, evaluated_step: int, best_success: float
+) -> bool:
     """Whether a run has come to its end, the evaluation there included."""
     return config.is_over(step, best_success) and evaluated_step == step
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtrl_fair import COMBINERS, Scale
-from mtrl_fair.cores import usable_cores
 from mtrl_fair.names import check_name
+from mtrl_fair.processor import usable_cores
 from mtrl_fair.runs import RunError
 from mtrl_fair.supervised.benchmark import Benchmark
 from mtrl_fair.supervised.config import SupervisedConfig, from_dict, to_dict

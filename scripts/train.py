@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from configs import NEEDS_BOUND, PRESETS, TrainConfig, from_dict, to_dict
+from configs import PRESETS, TrainConfig, from_dict, to_dict
 from envs import WorkerError
 from mtrl_fair import LossBoundError, NonFiniteError
 from mtrl_fair.runs import MAY_CHANGE, RunDirectory, RunError, flatten
@@ -67,10 +67,11 @@ def main(arguments: list[str]) -> None:
         state = or_fail(lambda: lock_and_load(run))
         step, progress = state["step"], state["loop"]
         best = progress["best_success"]
-        if is_finished(config, step, progress["evaluated_step"], best):
+        evaluated_step = progress["evaluated_step"]
+        if is_finished(config, step=step, evaluated_step=evaluated_step, best_success=best):
             limits = ["raise --total-steps"] * (step >= config.total_steps)
-            if config.is_over(0, best):
-                limits.append(f"raise --stop-at-success {config.stop_at_success:g} or make it None")
+            if config.is_successful(best):
+                limits.append("give --stop-at-success None or more than that")
             print(
                 f"{run.path} is finished: {step} of {config.total_steps} steps, best mean success"
                 f" {best:.3f}. To continue it, {' and '.join(limits)}."
@@ -147,8 +148,7 @@ def train(
         when = f"at step {loop.step + 1}"
         if device.type == "cuda":
             when = f"in the {config.log_every} steps before {loop.step + 1}"
-        bounded = config.combiner_of("actor") in NEEDS_BOUND
-        bound = ", a lower --combining.actor-min-loss" if bounded else ""
+        bound = ", a lower --combining.actor-min-loss" if config.has_bounded_losses() else ""
         fail(
             f"the {error.what} of {names} is not finite {when}. Training stopped."
             f" {run.checkpoint_path(LATEST)} holds the last evaluation's state,"

@@ -19,7 +19,7 @@ from envs import TaskSet
 from envs.goals import NUM_GOALS
 from envs.memory import MAX_EPISODE_STEPS
 from envs.tasks import task_names
-from mtrl_fair.cores import usable_cores
+from mtrl_fair.processor import usable_cores
 from scripts.benchmarks.env_parts import (
     FIRST,
     WITH,

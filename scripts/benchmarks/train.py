@@ -33,8 +33,8 @@ from rich.markdown import Markdown
 
 from agents.updates import GraphedUpdate
 from configs import PRESETS, TrainConfig, to_dict
-from mtrl_fair.cores import usable_cores
 from mtrl_fair.names import check_name
+from mtrl_fair.processor import usable_cores
 from mtrl_fair.runs import RunDirectory
 from scripts.allocator import keep_freed_memory
 from scripts.benchmarks.measure import (

@@ -236,9 +236,7 @@ def test_a_run_that_reached_its_level_is_finished_until_the_level_is_taken_away(
     resume = ("--resume", str(copied), "--total-steps", "260", "--stop-at-success")
     result = run("train", *resume, "0.95")
     assert result.returncode == 0
-    assert (
-        "240 of 260 steps, best mean success 0.970. To continue it, raise --stop" in result.stdout
-    )
+    assert "240 of 260 steps, best mean success 0.970. To continue it, give --stop" in result.stdout
     result = run("train", *resume, "None")
     assert result.returncode == 0
     assert directory.load_checkpoint("latest")["step"] == 260

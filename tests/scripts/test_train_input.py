@@ -37,7 +37,10 @@ def exits_with_2(script, arguments: list[str], capsys) -> str:
         ),
         (["--solver", "newton", "--combining.precondition", "False"], "with --solver sgd or least"),
         (["mt10-small", "--combining.norm-rate", "0.1"], "an --alpha other than 1"),
-        (["--combining.actor-min-loss", "-9"], "an actor's combiner among si, dwa, uw, famo"),
+        (
+            ["--combining.actor-min-loss", "-9"],
+            "one of si, dwa, uw, famo as the combiner of the actor or the temperature",
+        ),
         (["mt10-mtsac", "--combining.weighted-heads", "True"], "with --architecture multi_head"),
         (["--agent.task-embedding-size", "3"], "with --architecture task_encoded"),
         (["--combiner", "cagrad", "--combining.options", "d", "1"], "unknown option of cagrad 'd'"),

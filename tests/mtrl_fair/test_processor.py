@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mtrl_fair import cores
+from mtrl_fair import processor
 
 XEON = """processor	: 0
 model name	: Intel(R) Xeon(R) Processor: 2.60GHz
@@ -22,10 +22,10 @@ flags		: fpu
 )
 def test_a_container_s_quota_limits_the_usable_cores(tmp_path, monkeypatch, quota, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    monkeypatch.setattr(cores, "QUOTA", tmp_path / "cpu.max")
-    assert cores.usable_cores() == 8
+    monkeypatch.setattr(processor, "QUOTA", tmp_path / "cpu.max")
+    assert processor.usable_cores() == 8
     (tmp_path / "cpu.max").write_text(f"{quota}\n")
-    assert cores.usable_cores() == expected
+    assert processor.usable_cores() == expected
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_a_container_s_quota_limits_the_usable_cores(tmp_path, monkeypatch, quot
     ],
 )
 def test_the_processor_is_described(tmp_path, monkeypatch, content, name, instructions):
-    monkeypatch.setattr(cores, "CPUINFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(cores.platform, "processor", lambda: "arm")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor.platform, "processor", lambda: "arm")
     if content is not None:
         (tmp_path / "cpuinfo").write_text(content)
-    assert cores.describe_processor() == {"processor": name, "bfloat16": instructions}
+    assert processor.describe_processor() == {"processor": name, "bfloat16": instructions}
