@@ -1,6 +1,6 @@
 """Copy what tables and figures need of training runs to a folder small enough to be committed.
 
-python scripts/archive.py RUN [RUN ...] --output FOLDER [--lines N]
+python scripts/archive.py RUN [RUN ...] --output FOLDER [--lines N] [--metrics PREFIX ...]
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import tyro
 from mtrl_fair.runs import write_json
 from scripts.command_line import fail, or_fail
 from scripts.run_results import SECONDS, RunResults, read_runs
-from scripts.run_weights import averaged, metric_key, parts_of, read_weights, weight_lines
+from scripts.run_weights import averaged, metric_key, parts_of, read_weights
+
+DEFAULT_METRICS = ("charts/steps_per_second", "q/mean/")
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,9 @@ class Arguments:
     replaced."""
     lines: int = 60
     """Parts of the run over which metrics are averaged; 0: leave them out."""
-    metrics: tuple[str, ...] = ("charts/steps_per_second", "q/mean/")
-    """How the names begin of metrics that are kept beside task weights and gradient norms."""
+    metrics: tuple[str, ...] | None = None
+    """How the names begin of metrics that are kept beside task weights and gradient norms; none:
+    charts/steps_per_second and q/mean/."""
 
 
 def main(words: list[str]) -> None:
@@ -47,14 +50,28 @@ def main(words: list[str]) -> None:
     arguments = tyro.cli(Arguments, args=words)
     if arguments.lines < 0:
         fail(f"--lines is {arguments.lines}, expected 0 or more")
+    if arguments.metrics is not None and not arguments.lines:
+        fail("--metrics has no effect with --lines 0, which leaves metrics out: drop one of them")
     runs = read_runs(arguments.runs)
+    or_fail(lambda: check_metrics(runs, arguments.metrics or ()))
+    prefixes = DEFAULT_METRICS if arguments.metrics is None else arguments.metrics
     targets = or_fail(lambda: check_targets(runs, arguments.output))
-    copies = or_fail(
-        lambda: [(run, metrics_of(run, arguments.lines, arguments.metrics)) for run in runs]
-    )
+    copies = or_fail(lambda: [(run, metrics_of(run, arguments.lines, prefixes)) for run in runs])
     for (run, metrics), target in zip(copies, targets, strict=True):
         write_copy(run, metrics, target)
         print(f"written to {target}")
+
+
+def check_metrics(runs: Sequence[RunResults], prefixes: Sequence[str]) -> None:
+    """Raises ValueError if a run has no metric whose name begins so."""
+    for run in runs:
+        names = {key for line in run.run.metrics() for key in line} - {"step"}
+        for prefix in prefixes:
+            if not any(name.startswith(prefix) for name in names):
+                raise ValueError(
+                    f"--metrics {prefix}: no metric of {run.path} begins so; it has those of"
+                    f" {', '.join(sorted({name.partition('/')[0] + '/' for name in names}))}"
+                )
 
 
 def check_targets(runs: Sequence[RunResults], output: Path) -> list[Path]:
@@ -76,33 +93,50 @@ def check_targets(runs: Sequence[RunResults], output: Path) -> list[Path]:
     return targets
 
 
-def metrics_of(run: RunResults, lines: int, others: Sequence[str]) -> list[dict[str, float]]:
-    """The times of evaluations, and averages of what the run logged of weights and norms and of
-    other metrics, whose names begin like one of these.
+def metrics_of(run: RunResults, parts: int, prefixes: Sequence[str]) -> list[dict[str, float]]:
+    """Lines for `metrics.jsonl`: the times of evaluations, averages over so many parts of the run
+    of its task weights and gradient norms, and of other metrics by the beginnings of their names.
 
     Raises:
-        ValueError: weights are wanted and there are none.
+        ValueError: parts are wanted and there are no weights.
     """
     times = zip(run.steps, run.seconds, strict=True)
-    metrics: list[dict[str, float]] = [{"step": int(s), SECONDS: float(t)} for s, t in times]
-    if lines:
-        steps, weights = averaged(*read_weights(run), parts=lines)
-        logged = weight_lines(run)
-        for index, part in enumerate(parts_of(len(logged), lines)):
-            line: dict[str, float] = {"step": int(steps[index])}
-            found = [logged[i] for i in part]
-            for key in dict.fromkeys(key for entry in found for key in entry):
-                if key.startswith(tuple(others)):
-                    present = [entry[key] for entry in found if entry.get(key) is not None]
-                    if present:
-                        line[key] = float(f"{np.mean(present):.4g}")
-            for network, kinds in weights.items():
-                for kind, values in kinds.items():
-                    for task, value in zip(run.tasks, values[index], strict=True):
-                        if np.isfinite(value):
-                            line[metric_key(kind, task, network)] = float(f"{value:.4g}")
-            metrics.append(line)
-    return metrics
+    lines: list[dict[str, float]] = [{"step": int(s), SECONDS: float(t)} for s, t in times]
+    if parts:
+        steps, weights = averaged(*read_weights(run), parts=parts)
+        for index, step in enumerate(steps):
+            values = {
+                metric_key(kind, task, network): found[index, k]
+                for network, kinds in weights.items()
+                for kind, found in kinds.items()
+                for k, task in enumerate(run.tasks)
+            }
+            lines.append({"step": int(step)} | _rounded(values))
+        for prefix in prefixes:
+            lines += averaged_metrics(run, prefix, parts)
+    return lines
+
+
+def averaged_metrics(run: RunResults, prefix: str, parts: int) -> list[dict[str, float]]:
+    """Arithmetic means of the metrics whose names begin so, over equal parts of the lines that
+    have one of them; no line if there is none. The times of evaluations are no such metric."""
+
+    def chosen(line: dict[str, Any]) -> list[str]:
+        return [key for key in line if key.startswith(prefix) and key != SECONDS]
+
+    logged = [line for line in run.run.metrics() if chosen(line)]
+    lines = []
+    for part in parts_of(len(logged), parts):
+        found = [logged[index] for index in part]
+        keys = dict.fromkeys(key for line in found for key in chosen(line))
+        values = {key: [line[key] for line in found if line.get(key) is not None] for key in keys}
+        means = {key: float(np.mean(numbers)) for key, numbers in values.items() if numbers}
+        lines.append({"step": int(np.mean([line["step"] for line in found]))} | _rounded(means))
+    return lines
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {key: float(f"{value:.4g}") for key, value in values.items() if np.isfinite(value)}
 
 
 def write_copy(run: RunResults, metrics: list[dict[str, float]], target: Path) -> None:

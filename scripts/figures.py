@@ -76,9 +76,9 @@ def task_figure(groups: Sequence[RunGroup]) -> Figure:
 
 
 def level_figure(groups: Sequence[RunGroup], level: float) -> Figure:
-    """Vector steps and minutes until each run first had this mean success, a line per group, both
-    panels in the order of the table of levels. An arrow is where a run ended without it; a stroke
-    is the median."""
+    """Vector steps and minutes until each run first reached this mean success, a line per group,
+    both panels in the order of the table of levels. An arrow is where a run ended without it; a
+    stroke is the median."""
     times = times_to_level(groups, level)
     figure, axes = plt.subplots(
         1, 2, figsize=(11, 1.3 + 0.32 * len(times)), sharey=True, layout="constrained"
@@ -91,8 +91,8 @@ def level_figure(groups: Sequence[RunGroup], level: float) -> Figure:
             heights = row + np.linspace(-0.2, 0.2, len(values)) * (len(values) > 1)
             for marker, shown, face in (("o", first.reached, color), (">", ~first.reached, "none")):
                 axis.plot(values[shown], heights[shown], marker, color=color, mfc=face)
-            if first.middle and first.reached[first.middle].all():
-                axis.plot(values[first.middle].mean(), row, "|", color=color, markersize=18)
+            if first.median is not None and first.reached[first.median]:
+                axis.plot(values[first.median], row, "|", color=color, markersize=18)
     for axis, label in zip(axes, (STEPS, "minutes"), strict=True):
         axis.set_xlabel(label)
         axis.set_xlim(left=0)

@@ -20,7 +20,14 @@ from mtrl_fair.names import check_name
 from scripts.command_line import check_output, or_fail
 from scripts.figures import level_figure, run_figure, success_figure, task_figure, weight_figure
 from scripts.run_levels import DEFAULT_LEVEL
-from scripts.run_results import RunResults, check_labels, group_runs, read_runs
+from scripts.run_results import (
+    RunResults,
+    check_labels,
+    group_runs,
+    note_chosen_ends,
+    note_unequal_intervals,
+    read_runs,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Arguments:
     figure: Literal["success", "tasks", "runs", "levels", "weights"] = "success"
     """success: groups of runs compared, over steps and minutes; tasks: the same over steps, one
     panel per task; runs: one panel per run, one line per task; levels: when the runs of each group
-    first had a mean success; weights: one run's weights and gradient norms."""
+    first reached a mean success; weights: one run's weights and gradient norms."""
     output: tuple[Path, ...] = (Path("curves.png"),)
     """The files to write; their endings decide the formats: png, svg, pdf, …"""
     level: float | None = None
@@ -76,8 +83,10 @@ def draw(arguments: Arguments, runs: Sequence[RunResults]) -> Figure:
     if arguments.figure in ("success", "tasks", "levels"):
         groups = group_runs(runs, arguments.labels)
         if arguments.figure == "levels":
+            note_unequal_intervals(runs)
             level = DEFAULT_LEVEL if arguments.level is None else arguments.level
             return level_figure(groups, level)
+        note_chosen_ends(runs)
         return success_figure(groups) if arguments.figure == "success" else task_figure(groups)
     check_labels(runs, arguments.labels)
     labels = arguments.labels or tuple(run.path.name for run in runs)

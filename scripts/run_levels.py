@@ -1,4 +1,4 @@
-"""When runs first had a mean success."""
+"""When runs first reached a success."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from envs.evaluation import reaches
-from scripts.run_results import RunGroup
+from scripts.run_results import RunGroup, RunResults
 from scripts.run_statistics import MIN_RUNS
 
 DEFAULT_LEVEL = 0.95
@@ -17,8 +17,8 @@ DEFAULT_LEVEL = 0.95
 
 @dataclass(frozen=True)
 class FirstTimes:
-    """When each of R runs first had it, soonest first; then the runs that never had it, with their
-    last evaluation."""
+    """The times at which R runs first reached a level, ascending, then the last times of runs that
+    never did, which are right-censored: theirs would be later."""
 
     values: Float[np.ndarray, "run"]
     reached: Bool[np.ndarray, "run"]
@@ -31,18 +31,17 @@ class FirstTimes:
         )
 
     @property
-    def middle(self) -> list[int]:
-        """The index of the median run, or those of both middle ones; none for fewer than three
-        runs, or where a run that never had it ended before others had it, because it could have
-        come before them."""
+    def median(self) -> int | None:
+        """The index of the run with which half of the runs had reached the level. None for fewer
+        than three runs, or where a run that never did ended before others did: it could have come
+        before them."""
         ranked = bool((np.diff(self.values) >= 0).all())
-        last = len(self.values) - 1
-        return sorted({last // 2, (last + 1) // 2}) if ranked and last + 1 >= MIN_RUNS else []
+        return (len(self.values) - 1) // 2 if ranked and len(self.values) >= MIN_RUNS else None
 
 
 @dataclass(frozen=True)
 class LevelTimes:
-    """When the runs of a group first had a mean success."""
+    """When the runs of a group first reached a mean success."""
 
     label: str
     place: int
@@ -57,15 +56,14 @@ def times_to_level(groups: Sequence[RunGroup], level: float) -> list[LevelTimes]
     evaluations counting. By the median of the steps, groups without one last.
 
     Raises:
-        ValueError: the level is no success rate above 0.
+        ValueError: see `check_level`.
     """
-    if not 0 < level <= 1:
-        raise ValueError(f"--level is {level}, expected a success rate in (0, 1]")
+    check_level(level)
 
     def order(times: LevelTimes) -> tuple[bool, bool, float]:
-        if not times.steps.middle:
+        index = times.steps.median
+        if index is None:
             return True, True, 0.0
-        index = times.steps.middle[-1]
         return False, not times.steps.reached[index], times.steps.values[index]
 
     found = [_level_times(group, place, level) for place, group in enumerate(groups)]
@@ -75,8 +73,31 @@ def times_to_level(groups: Sequence[RunGroup], level: float) -> list[LevelTimes]
 def _level_times(group: RunGroup, place: int, level: float) -> LevelTimes:
     steps, minutes = [], []
     for run in group.runs:
-        index = next((i for i, mean in enumerate(run.mean) if reaches(mean, level)), None)
-        at = -1 if index is None else index
-        steps.append((run.steps[at], index is not None))
-        minutes.append((run.seconds[at] / 60, index is not None))
+        index, reached = _first(run.mean, level)
+        steps.append((run.steps[index], reached))
+        minutes.append((run.seconds[index] / 60, reached))
     return LevelTimes(group.label, place, FirstTimes.of(steps), FirstTimes.of(minutes))
+
+
+def task_steps_to_level(run: RunResults, level: float) -> list[tuple[float, bool]]:
+    """Per task, the vector step of a run's first evaluation with at least this success, and whether
+    there is one; else the last step.
+
+    Raises:
+        ValueError: see `check_level`.
+    """
+    check_level(level)
+    found = [_first(success, level) for success in run.success.T]
+    return [(float(run.steps[index]), reached) for index, reached in found]
+
+
+def _first(success: Float[np.ndarray, "evaluation"], level: float) -> tuple[int, bool]:
+    """The index of the first evaluation with the level, or of the last, and whether it has it."""
+    index = next((i for i, rate in enumerate(success) if reaches(float(rate), level)), None)
+    return (len(success) - 1, False) if index is None else (index, True)
+
+
+def check_level(level: float) -> None:
+    """Raises ValueError unless the level is a success rate above 0."""
+    if not 0 < level <= 1:
+        raise ValueError(f"--level is {level}, expected a success rate in (0, 1]")

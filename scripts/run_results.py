@@ -172,6 +172,28 @@ def _note_commits(label: str, runs: Sequence[RunResults]) -> None:
         print(f"note: the runs of {label} are of commits {', '.join(commits)}", file=sys.stderr)
 
 
+def note_chosen_ends(runs: Sequence[RunResults]) -> None:
+    """Says on standard error that runs could end at an evaluation for its success."""
+    stopping = [str(run.path) for run in runs if run.settings["stop_at_success"] is not None]
+    if stopping:
+        print(
+            f"note: {', '.join(stopping)} ran with --stop-at-success: a success at which a run ends"
+            " is a high one; compare such runs by levels (--table levels, --figure levels)",
+            file=sys.stderr,
+        )
+
+
+def note_unequal_intervals(runs: Sequence[RunResults]) -> None:
+    """Says on standard error that some runs had more chances to reach a level."""
+    intervals = sorted({run.settings["eval_every"] for run in runs})
+    if len(intervals) > 1:
+        print(
+            f"note: the runs were evaluated every {', '.join(map(str, intervals))} steps: those"
+            " evaluated more often tend to reach a level earlier",
+            file=sys.stderr,
+        )
+
+
 def check_labels(runs: Sequence[RunResults], labels: Sequence[str]) -> None:
     """Raises ValueError unless there is one label per run, or none."""
     if labels and len(labels) != len(runs):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float
 
@@ -27,7 +25,7 @@ def read_weights(run: RunResults) -> tuple[Float[np.ndarray, "line"], Weights]:
     Raises:
         ValueError: it has none.
     """
-    found = weight_lines(run)
+    found = [line for line in run.run.metrics() if any(key.startswith(PREFIX) for key in line)]
     if not found:
         raise ValueError(f"{run.path / 'metrics.jsonl'} has no task weights: expected {PREFIX}…")
     weights: Weights = {network: {} for network in NETWORKS}
@@ -43,11 +41,6 @@ def read_weights(run: RunResults) -> tuple[Float[np.ndarray, "line"], Weights]:
             of_network["norm_share"] = _shares(norms)
             of_network["share"] = _shares(np.abs(of_network["weight"]) * norms)
     return np.array([line["step"] for line in found], float), weights
-
-
-def weight_lines(run: RunResults) -> list[dict[str, Any]]:
-    """A run's lines of metrics that have task weights."""
-    return [line for line in run.run.metrics() if any(key.startswith(PREFIX) for key in line)]
 
 
 def metric_key(kind: str, task: str, network: str) -> str:
@@ -74,7 +67,7 @@ def averaged(
 
 def parts_of(lines: int, parts: int) -> list[np.ndarray]:
     """The indices of lines in so many equal parts, at least one line in each."""
-    return np.array_split(np.arange(lines), min(parts, lines))
+    return np.array_split(np.arange(lines), min(parts, lines)) if lines else []
 
 
 def _shares(values: Float[np.ndarray, "line task"]) -> Float[np.ndarray, "line task"]:

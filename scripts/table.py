@@ -1,6 +1,7 @@
 """Tables of training runs, in Markdown.
 
-python scripts/table.py RUN [RUN ...] [--table summary|tasks|curves|levels] [--step S] [--level L]
+python scripts/table.py RUN [RUN ...] [--table summary|tasks|curves|levels|task-levels]
+    [--step S] [--level L]
 """
 
 from __future__ import annotations
@@ -15,8 +16,15 @@ import tyro
 
 from scripts.benchmarks.measure import markdown_table
 from scripts.command_line import or_fail
-from scripts.run_levels import DEFAULT_LEVEL, FirstTimes, times_to_level
-from scripts.run_results import RunGroup, RunResults, group_runs, read_runs
+from scripts.run_levels import DEFAULT_LEVEL, FirstTimes, task_steps_to_level, times_to_level
+from scripts.run_results import (
+    RunGroup,
+    RunResults,
+    group_runs,
+    note_chosen_ends,
+    note_unequal_intervals,
+    read_runs,
+)
 from scripts.run_statistics import MIN_RUNS, bootstrap_interval, interquartile_mean, mean
 
 
@@ -26,15 +34,16 @@ class Arguments:
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directories. Runs that differ in their seed only are one group."""
-    table: Literal["summary", "tasks", "curves", "levels"] = "summary"
+    table: Literal["summary", "tasks", "curves", "levels", "task-levels"] = "summary"
     """summary: one line per group; tasks: one line per run with the success of each task; curves:
     one line per run with the mean success at each evaluation; levels: one line per group with the
-    steps and minutes to a mean success."""
+    steps and minutes to a mean success; task-levels: one line per run with the steps to a success
+    of each task."""
     step: int | None = None
     """The evaluation that counts; none: the last one that all runs have, or each run's own last one
     in a table of tasks (summary, tasks)."""
     level: float | None = None
-    """The mean success that is waited for; none: 0.95 (levels)."""
+    """The success that is waited for; none: 0.95 (levels, task-levels)."""
     labels: tuple[str, ...] = ()
     """A name per run, the same for runs of one group; none: the settings in which runs differ."""
 
@@ -54,7 +63,7 @@ def table(arguments: Arguments, runs: Sequence[RunResults]) -> str:
     """
     for flag, value, tables in (
         ("--step", arguments.step, ("summary", "tasks")),
-        ("--level", arguments.level, ("levels",)),
+        ("--level", arguments.level, ("levels", "task-levels")),
     ):
         if value is not None and arguments.table not in tables:
             raise ValueError(
@@ -62,38 +71,17 @@ def table(arguments: Arguments, runs: Sequence[RunResults]) -> str:
                 f" --table {' or '.join(tables)}, or leave it out"
             )
     groups = group_runs(runs, arguments.labels)
+    if arguments.table in ("levels", "task-levels"):
+        note_unequal_intervals(runs)
+        level = DEFAULT_LEVEL if arguments.level is None else arguments.level
+        make = level_table if arguments.table == "levels" else task_level_table
+        return make(groups, level)
+    note_chosen_ends(runs)
     if arguments.table == "tasks":
         return task_table(groups, arguments.step)
     if arguments.table == "curves":
         return curve_table(groups)
-    if arguments.table == "levels":
-        _note_unequal_intervals(runs)
-        level = DEFAULT_LEVEL if arguments.level is None else arguments.level
-        return level_table(groups, level)
-    _note_chosen_ends(runs)
     return summary_table(groups, common_step(runs, arguments.step))
-
-
-def _note_chosen_ends(runs: Sequence[RunResults]) -> None:
-    """Says on standard error that a run ended at an evaluation for its success."""
-    stopping = [str(run.path) for run in runs if run.settings["stop_at_success"] is not None]
-    if stopping:
-        print(
-            f"note: {', '.join(stopping)} ran with --stop-at-success: a success at which a run ends"
-            " is a high one; compare such runs with --table levels",
-            file=sys.stderr,
-        )
-
-
-def _note_unequal_intervals(runs: Sequence[RunResults]) -> None:
-    """Says on standard error that some runs had more chances to reach the level."""
-    intervals = sorted({run.settings["eval_every"] for run in runs})
-    if len(intervals) > 1:
-        print(
-            f"note: the runs were evaluated every {', '.join(map(str, intervals))} steps: those"
-            " evaluated more often tend to reach a level earlier",
-            file=sys.stderr,
-        )
 
 
 def common_step(runs: Sequence[RunResults], step: int | None) -> float:
@@ -138,10 +126,10 @@ def summary_table(groups: Sequence[RunGroup], step: float) -> str:
 
 
 def level_table(groups: Sequence[RunGroup], level: float) -> str:
-    """One line per group, that with the soonest median first: how many of its runs had this mean
-    success, and after how many steps and minutes. From three runs on that is their median, in
+    """One line per group, that with the soonest median first: how many of its runs reached this
+    mean success, and after how many steps and minutes. From three runs on that is their median, in
     brackets the least and the most that one took; > is where a run without it ended. Runs are
-    listed where they have no median, see `FirstTimes.middle`."""
+    listed where they have no median, see `FirstTimes.median`."""
     header = ["", "runs", "reached", f"steps to {level:g}", f"minutes to {level:g}"]
     rows = [
         [
@@ -157,14 +145,29 @@ def level_table(groups: Sequence[RunGroup], level: float) -> str:
 
 
 def _spread(times: FirstTimes) -> str:
-    shown = [
-        f"{'' if reached else '> '}{value:,.0f}"
-        for value, reached in zip(times.values, times.reached, strict=True)
-    ]
-    if not times.middle:
+    shown = [_time(*time) for time in zip(times.values, times.reached, strict=True)]
+    if times.median is None:
         return "; ".join(shown)
-    middle = dict.fromkeys(shown[index] for index in times.middle)
-    return f"{' to '.join(middle)} [{shown[0]}, {shown[-1]}]"
+    return f"{shown[times.median]} [{shown[0]}, {shown[-1]}]"
+
+
+def _time(value: float, reached: bool) -> str:
+    return f"{'' if reached else '> '}{value:,.0f}"
+
+
+def task_level_table(groups: Sequence[RunGroup], level: float) -> str:
+    """One line per run: its seed, and the steps to its first evaluation with this success of each
+    task; > is where it ended without it."""
+    rows = [
+        [
+            group.label,
+            str(run.settings["seed"]),
+            *(_time(*time) for time in task_steps_to_level(run, level)),
+        ]
+        for group in groups
+        for run in group.runs
+    ]
+    return markdown_table(["", "seed", *groups[0].runs[0].tasks], rows)
 
 
 def curve_table(groups: Sequence[RunGroup]) -> str:

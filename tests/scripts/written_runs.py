@@ -41,3 +41,8 @@ def make_run(
     (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     run.unlock()
     return str(run.path)
+
+
+def cells(line: str) -> list[str]:
+    """Of a line of a table in Markdown."""
+    return [cell.strip() for cell in line.strip("|").split("|")]

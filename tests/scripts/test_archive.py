@@ -1,0 +1,94 @@
+"""What copies of runs keep."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mtrl_fair.runs import RunDirectory
+from scripts import archive
+from scripts.run_results import read_run
+from scripts.run_weights import averaged, read_weights
+from tests.scripts.written_runs import make_run
+
+
+def test_the_figure_of_an_archive_is_that_of_its_run(tmp_path):
+    path = make_run(tmp_path, "run")
+    lines = RunDirectory.open(path).metrics()
+    draw = np.random.default_rng(0)
+    for line in lines:
+        for key in [key for key in line if key.startswith("fairness/")]:
+            line[key] = draw.normal() if "weight" in key else draw.exponential()
+    with open(f"{path}/metrics.jsonl", "w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    archive.main([path, "--output", str(tmp_path / "kept"), "--lines", "7"])
+    steps, expected = averaged(*read_weights(read_run(path)), 7)
+    copied_steps, found = averaged(*read_weights(read_run(str(tmp_path / "kept" / "run"))), 60)
+    np.testing.assert_allclose(copied_steps, steps)
+    for network, kinds in expected.items():
+        assert set(kinds) == {"weight", "gradient_norm", "norm_share", "share"}
+        for kind, values in kinds.items():
+            np.testing.assert_allclose(found[network][kind], values, rtol=1e-3)
+
+
+def test_an_archive_is_a_run_without_checkpoints_and_folders(tmp_path):
+    path = make_run(tmp_path, "run")
+    metadata = json.loads((tmp_path / "run" / "metadata.json").read_text())
+    metadata["command"] = ["/home/me/train.py", "--run-dir=/home/me/x", "--seed", "1"]
+    metadata["resumed"] = [{"step": 5, "command": ["train.py", "--resume", "/home/me/x"]}]
+    (tmp_path / "run" / "metadata.json").write_text(json.dumps(metadata))
+    archive.main([path, "--output", str(tmp_path / "kept"), "--lines", "7"])
+    copy = tmp_path / "kept" / "run"
+    assert {p.name for p in copy.iterdir()} == {
+        *("config.json", "metadata.json", "evaluations.csv", "metrics.jsonl")
+    }
+    kept = json.loads((copy / "metadata.json").read_text())
+    assert kept["command"] == ["train.py", "--run-dir=x", "--seed", "1"]
+    assert kept["resumed"][0]["command"] == ["train.py", "--resume", "x"]
+    assert kept["versions"] == metadata["versions"]
+    original, found = read_run(path), read_run(str(copy))
+    assert found.success.tolist() == original.success.tolist()
+    assert found.seconds.tolist() == original.seconds.tolist()
+    steps, weights = read_weights(found)
+    assert steps.tolist() == [450, 850, 1250, 1650, 2050, 2450, 2850]
+    np.testing.assert_allclose(weights["actor"]["weight"], [[1, 0.1]] * 7)
+    np.testing.assert_allclose(weights["critic"]["gradient_norm"], [[3, 60]] * 7)
+    archive.main([path, "--output", str(tmp_path / "kept"), "--lines", "0"])  # over the first
+    with pytest.raises(ValueError, match="has no task weights"):
+        read_weights(read_run(str(copy)))
+
+
+def test_an_archive_keeps_averages_of_the_metrics_asked_for(tmp_path):
+    path = make_run(tmp_path, "run")
+    lines = RunDirectory.open(path).metrics()
+    for line in lines:
+        if "losses/critic" in line:
+            line["q/mean/reach-v3"] = line["step"] if line["step"] % 200 else None
+            line["q/spread/reach-v3"] = 1.0
+    with open(f"{path}/metrics.jsonl", "w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    for words, kept in [
+        ([], {"q/mean/reach-v3"}),
+        (["--metrics", "q/", "losses"], {"q/mean/reach-v3", "q/spread/reach-v3", "losses/critic"}),
+        (["--metrics", "charts/"], set()),
+    ]:
+        archive.main([path, "--output", str(tmp_path / "kept"), "--lines", "6", *words])
+        found = RunDirectory.open(str(tmp_path / "kept" / "run")).metrics()
+        assert found[:3] == lines[:3]  # the times of evaluations
+        copied = found[3:]
+        names = {key for line in copied for key in line if not key.startswith("fairness/")}
+        assert names == kept | {"step"}
+        means = [line for line in copied if "q/mean/reach-v3" in line]
+        if kept:  # six parts of 30 lines; every second one has no Q
+            assert [line["step"] for line in means] == [300, 800, 1300, 1800, 2300, 2800]
+            assert means[1]["q/mean/reach-v3"] == np.mean([700, 900])
+
+
+def test_an_archive_replaces_no_run(tmp_path, capsys):
+    path = make_run(tmp_path, "run")
+    elsewhere = make_run(tmp_path / "other", "run", seed=4)
+    before = {file: file.read_bytes() for file in (tmp_path / "run").glob("*.*")}
+    with pytest.raises(SystemExit):
+        archive.main([elsewhere, "--output", str(tmp_path)])
+    assert f"{path} is a run, not a copy of one" in capsys.readouterr().err
+    assert before == {file: file.read_bytes() for file in (tmp_path / "run").glob("*.*")}
