@@ -7,8 +7,8 @@ import pytest
 
 from envs import TaskSet, make_vec, processes
 from tests.envs.failures import Interrupted
-from tests.envs.live_processes import is_alive
 from tests.envs.small_vector import PAIR
+from tests.live_processes import is_alive
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from envs import WorkerError, make_vec
 from tests.envs.failures import ROOT, broken
-from tests.envs.live_processes import children, is_alive
+from tests.live_processes import children, is_alive
 
 
 def wait_until(condition, seconds: float = 30) -> bool:

@@ -9,8 +9,8 @@ import pytest
 
 from envs import WorkerError, make_vec, processes
 from tests.envs.failures import broken
-from tests.envs.live_processes import children
 from tests.envs.small_vector import ZERO
+from tests.live_processes import children
 
 
 def test_a_missing_interpreter_is_reported(pair, monkeypatch):

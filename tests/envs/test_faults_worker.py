@@ -8,8 +8,8 @@ import pytest
 
 from envs import WorkerError, make_vec
 from tests.envs.failures import assert_says_so_again, broken
-from tests.envs.live_processes import children
 from tests.envs.small_vector import ZERO
+from tests.live_processes import children
 
 
 def test_a_killed_worker_is_reported_with_its_tasks(make, pair):

@@ -16,7 +16,7 @@ WEIGHTED = [name for name, kind in COMBINERS.items() if not issubclass(kind, Jac
 
 
 def make_alike(name: str, tasks: int, **options) -> Combiner:
-    """Twice the same: seeds of their own for the methods that draw."""
+    """A combiner; those that draw numbers draw the same ones however often one is made."""
     if name in ("rlw", "pcgrad", "graddrop"):
         options["seed"] = 11
     return make_combiner(name, num_tasks=tasks, **options)

@@ -5,7 +5,7 @@ import torch
 
 from mtrl_fair import FairGrad
 from tests.mtrl_fair.combiner_kinds import WEIGHTED
-from tests.mtrl_fair.three_tasks import flat_grad, make, problem
+from tests.mtrl_fair.trunk_and_heads import flat_grad, make, problem
 
 
 @pytest.mark.parametrize("method", ["si", "famo", "fairgrad", "dwa", "graddrop"])

@@ -6,7 +6,8 @@ from torch import nn
 
 from mtrl_fair import COMBINERS, FairGrad, fairgrad_weights, make_combiner
 from tests.mtrl_fair.combiner_kinds import LOSS, WEIGHTED
-from tests.mtrl_fair.three_tasks import K, flat_grad, make, problem, rows_of
+from tests.mtrl_fair.trunk_and_heads import K, flat_grad, make, problem
+from tests.task_rows import rows_of
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -15,7 +16,7 @@ def test_backward_combines_the_trunk_and_leaves_heads_their_own_gradient(name, w
     if weighted and name == "graddrop":
         return  # which refuses, having no weights
     trunk, heads, losses = problem()
-    rows = rows_of(losses, trunk)
+    rows = rows_of(losses, trunk.parameters())
     own = [
         torch.autograd.grad(loss, list(h.parameters()), retain_graph=True)
         for loss, h in zip(losses, heads, strict=True)
@@ -69,7 +70,7 @@ def test_one_backward_gives_what_the_task_gradients_give(name):
             assert info.gradient_norms.isnan().all()
             expected = flat_grad(trunk), info.weights, [p.grad for p in combiner.parameters()]
         else:
-            rows = rows_of(losses, trunk)
+            rows = rows_of(losses, trunk.parameters())
             found, info = combiner.combine(rows, losses.detach())
             actual = found, info.weights, [p.grad for p in combiner.parameters()]
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
@@ -87,14 +88,14 @@ def test_a_head_s_gradient_survives_a_vanishing_weight():
 
 def test_ls_is_the_gradient_of_the_sum():
     trunk, _, losses = problem()
-    rows = rows_of(losses, trunk)
+    rows = rows_of(losses, trunk.parameters())
     make_combiner("ls", num_tasks=K).backward(losses, trunk.parameters())
     torch.testing.assert_close(flat_grad(trunk), rows.sum(0))
 
 
 def test_fairgrad_s_direction_is_that_of_its_equation():
     trunk, _, losses = problem()
-    rows = rows_of(losses, trunk)
+    rows = rows_of(losses, trunk.parameters())
     info = FairGrad(alpha=2.0).backward(losses, trunk.parameters())
     expected = fairgrad_weights((rows @ rows.mT).double(), 2.0).float()
     torch.testing.assert_close(info.weights, expected, rtol=1e-4, atol=0)
@@ -105,7 +106,7 @@ def test_backward_adds_to_existing_gradients_like_backward_does():
     trunk, _, losses = problem()
     for parameter in trunk.parameters():
         parameter.grad = torch.ones_like(parameter)
-    rows = rows_of(losses, trunk)
+    rows = rows_of(losses, trunk.parameters())
     info = FairGrad().backward(losses, trunk.parameters())
     torch.testing.assert_close(flat_grad(trunk), 1 + info.weights @ rows)
 

@@ -5,7 +5,7 @@ import torch
 
 from mtrl_fair import COMBINERS, FairGrad, make_combiner
 from mtrl_fair.registry import GramianWeighting
-from tests.mtrl_fair.three_tasks import K, make
+from tests.mtrl_fair.trunk_and_heads import K, make
 
 
 @pytest.mark.parametrize("name", COMBINERS)

@@ -6,7 +6,7 @@ from torch import nn
 
 from mtrl_fair import COMBINERS, FairGrad, NonFiniteError, make_combiner
 from tests.mtrl_fair.combiner_kinds import LOSS
-from tests.mtrl_fair.three_tasks import K, make, problem
+from tests.mtrl_fair.trunk_and_heads import K, make, problem
 
 
 def test_a_non_finite_loss_names_its_tasks():

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from mtrl_fair import FairGrad
-from tests.mtrl_fair.three_tasks import K, flat_grad, make, problem, rows_of
+from tests.mtrl_fair.trunk_and_heads import K, flat_grad, make, problem
+from tests.task_rows import rows_of
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -29,7 +30,7 @@ def test_autocast_around_a_combiner_changes_nothing(name, way, dtype):
     for enabled in (False, True):
         trunk, _, losses = problem()
         losses = 1e-4 * losses
-        rows = rows_of(losses, trunk)
+        rows = rows_of(losses, trunk.parameters())
         combiner = make(name)
         with torch.autocast("cpu", dtype=dtype, enabled=enabled):
             if way == "backward":

@@ -5,13 +5,14 @@ import torch
 
 from mtrl_fair import COMBINERS
 from tests.mtrl_fair.combiner_kinds import WEIGHTED
-from tests.mtrl_fair.three_tasks import flat_grad, make, problem, rows_of
+from tests.mtrl_fair.trunk_and_heads import flat_grad, make, problem
+from tests.task_rows import rows_of
 
 
 @pytest.mark.parametrize("name", WEIGHTED)
 def test_scalarize_gives_the_direction_through_an_ordinary_backward(name):
     trunk, heads, losses = problem()
-    rows = rows_of(losses, trunk)
+    rows = rows_of(losses, trunk.parameters())
     own = torch.autograd.grad(losses[2], list(heads[2].parameters()), retain_graph=True)
     expected, info = make(name).combine(rows, losses.detach())
     loss = make(name).scalarize(losses, trunk.parameters())

@@ -6,14 +6,15 @@ from torch import nn
 
 from mtrl_fair import COMBINERS, FairGrad
 from tests.mtrl_fair.combiner_kinds import WEIGHTED
-from tests.mtrl_fair.three_tasks import K, flat_grad, make, problem, rows_of
+from tests.mtrl_fair.trunk_and_heads import K, flat_grad, make, problem
+from tests.task_rows import rows_of
 
 
 @pytest.mark.parametrize("options", [{"scale": "tasks"}, {"scale": "norm"}, {"max_norm": 0.1}])
 @pytest.mark.parametrize("name", COMBINERS)
 def test_scale_and_max_norm_hold_for_every_method_and_way(name, options):
     trunk, _, losses = problem()
-    rows = rows_of(losses, trunk)
+    rows = rows_of(losses, trunk.parameters())
     plain, _ = make(name).combine(rows, losses.detach())
     length = {
         "tasks": K * plain.norm(),

@@ -6,7 +6,7 @@ import scipy.optimize
 import torch
 
 from mtrl_fair import fairgrad_weights, make_combiner
-from tests.mtrl_fair.five_tasks import K, direction, jacobian, losses_of, parallel
+from tests.mtrl_fair.method_inputs import K, direction, jacobian, losses_of, parallel
 
 
 def test_si_is_the_gradient_of_the_summed_logarithm():

@@ -8,7 +8,7 @@ import torch
 from mtrl_fair import COMBINERS
 from mtrl_fair.methods.pcgrad import project
 from tests.mtrl_fair.combiner_kinds import GRAMIAN, JACOBIAN, LOSS
-from tests.mtrl_fair.five_tasks import K, direction, jacobian, losses_of, make, parallel
+from tests.mtrl_fair.method_inputs import K, direction, jacobian, losses_of, make, parallel
 
 
 def test_the_three_kinds_cover_every_method():

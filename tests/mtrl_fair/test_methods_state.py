@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from mtrl_fair import COMBINERS, make_combiner
-from tests.mtrl_fair.five_tasks import K, direction, jacobian, losses_of, make
+from tests.mtrl_fair.method_inputs import K, direction, jacobian, losses_of, make
 
 
 @pytest.mark.parametrize("name", COMBINERS)

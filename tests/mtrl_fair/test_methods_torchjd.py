@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtrl_fair import fairgrad_weights, make_combiner
 from mtrl_fair.methods.pcgrad import project
-from tests.mtrl_fair.five_tasks import K, direction, jacobian, losses_of, make, parallel
+from tests.mtrl_fair.method_inputs import K, direction, jacobian, losses_of, make, parallel
 
 NOT_DPP = "ignore:You are solving a parameterized problem:UserWarning"  # cvxpy about TorchJD's
 

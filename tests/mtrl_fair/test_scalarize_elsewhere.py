@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mtrl_fair import COMBINERS, FairGrad, fairgrad_weights, make_combiner
+from tests.task_rows import flat, rows_of
 
 K = 3
 # inductor, torch.compile's default, needs a C++ compiler.
@@ -24,17 +25,6 @@ def make_network(seed: int = 0) -> nn.Sequential:
 
 def losses_of(outputs: Tensor) -> Tensor:
     return (outputs.square() * torch.tensor([1.0, 10.0, 0.1])).mean(0)
-
-
-def flat(tensors) -> Tensor:
-    return torch.cat([tensor.flatten() for tensor in tensors])
-
-
-def rows_of(losses: Tensor, parameters) -> Tensor:
-    parameters = list(parameters)
-    return torch.stack(
-        [flat(torch.autograd.grad(loss, parameters, retain_graph=True)) for loss in losses]
-    )
 
 
 # torch.compile

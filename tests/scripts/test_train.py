@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from mtrl_fair.runs import RunDirectory
 from scripts import evaluate, plot, train
+from tests.live_processes import children, is_alive
 from tests.scripts.test_train_input import exits_with_2
 
 ROOT = Path(__file__).parents[2]
@@ -177,13 +178,6 @@ def start(path: Path) -> subprocess.Popen:
     )
 
 
-def children(pid: int) -> list[int]:
-    output = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    )
-    return [int(word) for word in output.stdout.split()]
-
-
 def test_a_killed_run_resumes_from_its_last_checkpoint(finished, tmp_path):
     path = tmp_path / "run"
     process = start(path)
@@ -193,10 +187,10 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(finished, tmp_path):
     process.communicate()
     assert len(workers) == 2
     for _ in range(100):
-        if not any(Path(f"/proc/{pid}").exists() for pid in workers):
+        if not any(map(is_alive, workers)):
             break
         time.sleep(0.1)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)  # none is left behind
+    assert not any(map(is_alive, workers))  # none is left behind
     assert run("train", "--resume", str(path)).returncode == 0
     assert_same_run(path, finished)
 

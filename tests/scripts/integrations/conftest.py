@@ -7,8 +7,9 @@ import mtrl_fair
 from envs import TaskSet
 from mtrl_fair import FairGrad
 from scripts.integrations import policy_evaluation
-from tests.scripts.integrations.gradients import Update, flat, rows_of
+from tests.scripts.integrations.gradients import Update
 from tests.scripts.integrations.short_runs import collect_once, make_task_set
+from tests.task_rows import flat, rows_of
 
 
 @pytest.fixture(autouse=True)

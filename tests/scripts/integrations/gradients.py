@@ -2,22 +2,10 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from mtrl_fair import fairgrad_residual
 from tests.scripts.integrations.short_runs import ALPHA, ARGUMENTS
-
-
-def flat(tensors) -> Tensor:
-    return torch.cat([tensor.detach().flatten() for tensor in tensors])
-
-
-def rows_of(losses: Tensor, parameters: list[Tensor]) -> Tensor:
-    """[K, P], by one autograd.grad per task."""
-    return torch.stack(
-        [flat(torch.autograd.grad(loss, parameters, retain_graph=True)) for loss in losses]
-    )
 
 
 class Update(NamedTuple):

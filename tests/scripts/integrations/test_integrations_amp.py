@@ -8,7 +8,7 @@ import mtrl_fair
 from mtrl_fair import FairGrad
 from scripts.integrations import amp
 from scripts.integrations.policy_evaluation import td_losses
-from tests.scripts.integrations.gradients import assert_fair_learning, flat, rows_of
+from tests.scripts.integrations.gradients import assert_fair_learning
 from tests.scripts.integrations.short_runs import (
     ALPHA,
     batch,
@@ -16,6 +16,7 @@ from tests.scripts.integrations.short_runs import (
     printed_losses,
     run_script,
 )
+from tests.task_rows import flat, rows_of
 
 # Meta-World's one-hot wrapper makes its float64 bounds into gymnasium's default, float32.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Box (low|high)'s precision lowered:UserWarning")
@@ -50,7 +51,7 @@ def test_the_step_is_that_of_the_unscaled_losses_whatever_the_scale(dtype):
     torch.manual_seed(5)
     with torch.autocast("cpu", dtype=dtype):
         losses = td_losses(critic, some)
-    rows = rows_of(losses, list(critic.parameters()))
+    rows = rows_of(losses, critic.parameters())
     weights = mtrl_fair.fairgrad_weights(rows.double() @ rows.double().mT, ALPHA).float()
     expected = weights @ rows
     for init_scale in (1.0, 2.0**6, 2.0**10):

@@ -7,8 +7,9 @@ import torch
 from stable_baselines3 import SAC
 
 from scripts.integrations import stable_baselines3_sac
-from tests.scripts.integrations.gradients import assert_equation_4, flat
+from tests.scripts.integrations.gradients import assert_equation_4
 from tests.scripts.integrations.short_runs import ARGUMENTS, TASKS
+from tests.task_rows import flat
 
 # Meta-World's one-hot wrapper makes its float64 bounds into gymnasium's default, float32.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Box (low|high)'s precision lowered:UserWarning")

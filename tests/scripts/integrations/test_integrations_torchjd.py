@@ -11,7 +11,7 @@ import mtrl_fair
 from mtrl_fair import FairGrad
 from scripts.integrations import torchjd_fairgrad
 from scripts.integrations.policy_evaluation import td_losses
-from tests.scripts.integrations.gradients import assert_fair_learning, flat, rows_of
+from tests.scripts.integrations.gradients import assert_fair_learning
 from tests.scripts.integrations.short_runs import (
     ALPHA,
     batch,
@@ -19,6 +19,7 @@ from tests.scripts.integrations.short_runs import (
     printed_losses,
     run_script,
 )
+from tests.task_rows import flat, rows_of
 
 # Meta-World's one-hot wrapper makes its float64 bounds into gymnasium's default, float32.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Box (low|high)'s precision lowered:UserWarning")

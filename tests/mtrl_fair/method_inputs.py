@@ -5,18 +5,10 @@ import functools
 import torch
 from torch import Tensor
 
+from tests.mtrl_fair import gramians
 from tests.mtrl_fair.combiner_kinds import make_alike
 
 K = 5
-
-
-def jacobian(
-    seed: int = 0, tasks: int = K, size: int = 30, decades: float = 1.0, shift: float = 0.0
-) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randn(tasks, size, dtype=torch.float64, generator=generator) + shift
-    scale = torch.rand(tasks, 1, dtype=torch.float64, generator=generator) - 0.5
-    return rows * 10 ** (decades * scale)
 
 
 def losses_of(seed: int = 0, tasks: int = K) -> Tensor:
@@ -31,4 +23,5 @@ def parallel(a: Tensor, b: Tensor) -> float:
     return float(torch.cosine_similarity(a, b, dim=-1).min())
 
 
+jacobian = functools.partial(gramians.jacobian, tasks=K, size=30, decades=1.0)
 make = functools.partial(make_alike, tasks=K)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.mtrl_fair.combiner_kinds import make_alike
+from tests.task_rows import flat
 
 K = 3
 
@@ -22,12 +23,5 @@ def problem(seed: int = 0) -> tuple[nn.Module, nn.ModuleList, Tensor]:
     return trunk, heads, losses
 
 
-def rows_of(losses: Tensor, module: nn.Module) -> Tensor:
-    rows = [
-        torch.autograd.grad(loss, list(module.parameters()), retain_graph=True) for loss in losses
-    ]
-    return torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
-
-
 def flat_grad(module: nn.Module) -> Tensor:
-    return torch.cat([parameter.grad.flatten() for parameter in module.parameters()])
+    return flat(parameter.grad for parameter in module.parameters())
