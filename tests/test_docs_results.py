@@ -1,5 +1,6 @@
 """docs/results.md says what the runs in docs/runs say."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -20,6 +21,8 @@ COMMANDS = [
 ]
 TABLES = [words[2:] for words in COMMANDS if words[1] == "scripts/table.py"]
 FIGURES = [words[2:] for words in COMMANDS if words[1] == "scripts/plot.py"]
+TRAININGS = [words[2:] for words in COMMANDS if words[1] == "scripts/train.py"]
+SHOWN = re.findall(r"python scripts/table\.py (.*)\n```\n\n((?:\|.*\n)+)", PAGE)
 
 
 def expand(words: list[str]) -> list[str]:
@@ -28,16 +31,59 @@ def expand(words: list[str]) -> list[str]:
     return [str(path) for found in paths for path in found]
 
 
-@pytest.mark.parametrize("words", TABLES, ids=" ".join)
-def test_a_table_is_what_its_command_prints(words, capsys):
-    table.main(expand(words))
-    assert capsys.readouterr().out in PAGE
+def test_every_table_stands_below_its_command():
+    assert [shlex.split(command) for command, _ in SHOWN] == TABLES
+
+
+@pytest.mark.parametrize(("command", "shown"), SHOWN, ids=[command for command, _ in SHOWN])
+def test_a_table_is_what_its_command_prints(command, shown, capsys):
+    table.main(expand(shlex.split(command)))
+    assert capsys.readouterr().out == shown
 
 
 def test_every_run_stands_in_a_table():
     used = {path for words in TABLES for path in expand(words)}
     assert len(RUNS) >= 10
     assert {str(path) for path in RUNS} <= used
+
+
+def flags_of(words: list[str]) -> dict[str, list[str]]:
+    """What stands before the first flag under "", then each flag's values."""
+    flags: dict[str, list[str]] = {"": []}
+    for word in words:
+        if word.startswith("--"):
+            flags[word] = []
+        else:
+            flags[list(flags)[-1]].append(word)
+    return flags
+
+
+def filled(values: list[str], own: dict[str, str]) -> list[str]:
+    """With what the shell variables of a loop stand for."""
+    return [re.sub(r"\$\w+", lambda match: own[match[0]], value) for value in values]
+
+
+def test_every_run_but_those_of_the_tuning_was_begun_by_a_command_of_the_page():
+    templates = [flags_of(words) for words in TRAININGS]
+    templates = [flags for flags in templates if "--run-dir" in flags]
+    used = set()
+    for path in RUNS:
+        question, name = path.relative_to(DOCS / "runs").parts
+        if question == "tuning":
+            continue
+        combiner, _, seed = name.rpartition("-")
+        metadata = json.loads((path / "metadata.json").read_text())
+        begun = flags_of(metadata["command"][1:])
+        begun["--run-dir"] = [f"runs/{question}/{name}"]
+        own = {"$combiner": combiner, "$seed": seed}
+        found = [
+            index
+            for index, flags in enumerate(templates)
+            if {flag: filled(values, own) for flag, values in flags.items()} == begun
+        ]
+        assert len(found) == 1, begun
+        used.add(found[0])
+    assert used == set(range(len(templates)))
 
 
 def test_every_figure_has_its_command():
