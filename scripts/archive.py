@@ -6,11 +6,12 @@ python scripts/archive.py RUN [RUN ...] --output FOLDER [--lines N] [--metrics P
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,9 +22,13 @@ import tyro
 from mtrl_fair.runs import write_json
 from scripts.command_line import fail, or_fail
 from scripts.run_results import SECONDS, RunResults, read_runs
-from scripts.run_weights import averaged, metric_key, parts_of, read_weights
+from scripts.run_weights import RESIDUAL, averaged, metric_key, parts_of, read_weights
 
 DEFAULT_METRICS = ("charts/steps_per_second", "q/mean/")
+MOST_RESIDUALS = 500
+
+Line = dict[str, float | None]
+"""Of `metrics.jsonl`."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +98,16 @@ def check_targets(runs: Sequence[RunResults], output: Path) -> list[Path]:
     return targets
 
 
-def metrics_of(run: RunResults, parts: int, prefixes: Sequence[str]) -> list[dict[str, float]]:
+def metrics_of(run: RunResults, parts: int, prefixes: Sequence[str]) -> list[Line]:
     """Lines for `metrics.jsonl`: the times of evaluations, averages over so many parts of the run
-    of its task weights and gradient norms, and of other metrics by the beginnings of their names.
+    of its task weights and gradient norms, and of other metrics by the beginnings of their names,
+    and residuals.
 
     Raises:
         ValueError: parts are wanted and there are no weights.
     """
     times = zip(run.steps, run.seconds, strict=True)
-    lines: list[dict[str, float]] = [{"step": int(s), SECONDS: float(t)} for s, t in times]
+    lines: list[Line] = [{"step": int(s), SECONDS: float(t)} for s, t in times]
     if parts:
         steps, weights = averaged(*read_weights(run), parts=parts)
         for index, step in enumerate(steps):
@@ -111,18 +117,21 @@ def metrics_of(run: RunResults, parts: int, prefixes: Sequence[str]) -> list[dic
                 for kind, found in kinds.items()
                 for k, task in enumerate(run.tasks)
             }
-            lines.append({"step": int(step)} | _rounded(values))
+            lines.append(_line(step, values))
         for prefix in prefixes:
             lines += averaged_metrics(run, prefix, parts)
+        lines += residuals_of(run)
     return lines
 
 
-def averaged_metrics(run: RunResults, prefix: str, parts: int) -> list[dict[str, float]]:
+def averaged_metrics(run: RunResults, prefix: str, parts: int) -> list[Line]:
     """Arithmetic means of the metrics whose names begin so, over equal parts of the lines that
-    have one of them; no line if there is none. The times of evaluations are no such metric."""
+    have one of them; no line if there is none. The times of evaluations and residuals are no such
+    metrics."""
 
     def chosen(line: dict[str, Any]) -> list[str]:
-        return [key for key in line if key.startswith(prefix) and key != SECONDS]
+        names = [key for key in line if key.startswith(prefix) and key != SECONDS]
+        return [name for name in names if not name.startswith(RESIDUAL)]
 
     logged = [line for line in run.run.metrics() if chosen(line)]
     lines = []
@@ -131,15 +140,32 @@ def averaged_metrics(run: RunResults, prefix: str, parts: int) -> list[dict[str,
         keys = dict.fromkeys(key for line in found for key in chosen(line))
         values = {key: [line[key] for line in found if line.get(key) is not None] for key in keys}
         means = {key: float(np.mean(numbers)) for key, numbers in values.items() if numbers}
-        lines.append({"step": int(np.mean([line["step"] for line in found]))} | _rounded(means))
+        lines.append(_line(np.mean([line["step"] for line in found]), means))
     return lines
 
 
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {key: float(f"{value:.4g}") for key, value in values.items() if np.isfinite(value)}
+def residuals_of(run: RunResults) -> list[Line]:
+    """The lines with residuals, at equal distances if they are many: unlike averages, they keep
+    the median and the infinite ones."""
+    logged = [line for line in run.run.metrics() if any(key.startswith(RESIDUAL) for key in line)]
+    return [
+        _line(line["step"], {key: line[key] for key in line if key.startswith(RESIDUAL)})
+        for line in logged[:: math.ceil(len(logged) / MOST_RESIDUALS) or 1]
+    ]
 
 
-def write_copy(run: RunResults, metrics: list[dict[str, float]], target: Path) -> None:
+def _line(step: float, values: Mapping[str, float | None]) -> Line:
+    """Infinite values are None, as runs write them; NaN, where nothing was logged, is left out."""
+    line: Line = {"step": int(step)}
+    for key, value in values.items():
+        if value is None or np.isinf(value):
+            line[key] = None
+        elif not np.isnan(value):
+            line[key] = float(f"{value:.4g}")
+    return line
+
+
+def write_copy(run: RunResults, metrics: list[Line], target: Path) -> None:
     """Writes the copy of a run."""
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "evaluations.csv"):

@@ -1,4 +1,4 @@
-"""Task weights and gradient norms that a training run logged, over its steps."""
+"""Task weights, gradient norms and residuals that a training run logged, over its steps."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ SHARES = ("norm_share", "share")
 """What follows from it, line by line: each task's share of the sum over tasks of gradient norms,
 and of |weight| × gradient norm. The copy of a run (archive.py) has their averages."""
 PREFIX = "fairness/weight/"
+RESIDUAL = "fairness/residual/"
 
 Weights = dict[str, dict[str, Float[np.ndarray, "line task"]]]
 """By network, then by kind, of `LOGGED` and `SHARES`; NaN where a value is missing."""
@@ -46,6 +47,19 @@ def read_weights(run: RunResults) -> tuple[Float[np.ndarray, "line"], Weights]:
 def metric_key(kind: str, task: str, network: str) -> str:
     """The key of a weight, gradient norm or share in `metrics.jsonl` (docs/metrics.md)."""
     return f"fairness/{kind}/{task}/{network}"
+
+
+def read_residuals(run: RunResults) -> dict[str, Float[np.ndarray, "line"]]:
+    """By network, the residuals of FairGrad's equation that a run logged (docs/metrics.md),
+    infinite where its direction raises a task's loss; without networks that solved none."""
+    residuals = {}
+    for network in NETWORKS:
+        key = RESIDUAL + network
+        logged = [line[key] for line in run.run.metrics() if key in line]
+        values = np.array([np.inf if value is None else value for value in logged])
+        if values.any():
+            residuals[network] = values
+    return residuals
 
 
 def averaged(

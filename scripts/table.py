@@ -1,6 +1,6 @@
 """Tables of training runs, in Markdown.
 
-python scripts/table.py RUN [RUN ...] [--table summary|tasks|curves|levels|task-levels]
+python scripts/table.py RUN [RUN ...] [--table summary|tasks|curves|levels|task-levels|residuals]
     [--step S] [--level L]
 """
 
@@ -26,6 +26,7 @@ from scripts.run_results import (
     read_runs,
 )
 from scripts.run_statistics import MIN_RUNS, bootstrap_interval, interquartile_mean, mean
+from scripts.run_weights import NETWORKS, read_residuals
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ class Arguments:
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directories. Runs that differ in their seed only are one group."""
-    table: Literal["summary", "tasks", "curves", "levels", "task-levels"] = "summary"
+    table: Literal["summary", "tasks", "curves", "levels", "task-levels", "residuals"] = "summary"
     """summary: one line per group; tasks: one line per run with the success of each task; curves:
     one line per run with the mean success at each evaluation; levels: one line per group with the
     steps and minutes to a mean success; task-levels: one line per run with the steps to a success
-    of each task."""
+    of each task; residuals: one line per run with how well it solved FairGrad's equation."""
     step: int | None = None
     """The evaluation that counts; none: the last one that all runs have, or each run's own last one
     in a table of tasks (summary, tasks)."""
@@ -76,6 +77,8 @@ def table(arguments: Arguments, runs: Sequence[RunResults]) -> str:
         level = DEFAULT_LEVEL if arguments.level is None else arguments.level
         make = level_table if arguments.table == "levels" else task_level_table
         return make(groups, level)
+    if arguments.table == "residuals":
+        return residual_table(groups)
     note_chosen_ends(runs)
     if arguments.table == "tasks":
         return task_table(groups, arguments.step)
@@ -203,6 +206,26 @@ def task_table(groups: Sequence[RunGroup], step: int | None) -> str:
                 ]
             )
     return markdown_table(header, rows)
+
+
+def residual_table(groups: Sequence[RunGroup]) -> str:
+    """One line per run: its seed, and of the residuals that it logged (docs/metrics.md) the median
+    and the share of infinite ones, for critic and actor; nothing where no equation was solved."""
+    rows = []
+    for group in groups:
+        for run in group.runs:
+            residuals = read_residuals(run)
+            cells = []
+            for network in NETWORKS:
+                found = residuals.get(network)
+                cells += (
+                    ["", ""]
+                    if found is None
+                    else [f"{np.median(found):.3g}", f"{np.isinf(found).mean():.2f}"]
+                )
+            rows.append([group.label, str(run.settings["seed"]), *cells])
+    columns = [f"{network}: {of}" for network in NETWORKS for of in ("median", "infinite")]
+    return markdown_table(["", "seed", *columns], rows)
 
 
 def _with_interval(scores: np.ndarray, aggregate: Callable[[np.ndarray], np.ndarray]) -> str:

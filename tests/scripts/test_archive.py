@@ -8,7 +8,7 @@ import pytest
 from mtrl_fair.runs import RunDirectory
 from scripts import archive
 from scripts.run_results import read_run
-from scripts.run_weights import averaged, read_weights
+from scripts.run_weights import averaged, read_residuals, read_weights
 from tests.scripts.written_runs import make_run
 
 
@@ -92,3 +92,19 @@ def test_an_archive_replaces_no_run(tmp_path, capsys):
         archive.main([elsewhere, "--output", str(tmp_path)])
     assert f"{path} is a run, not a copy of one" in capsys.readouterr().err
     assert before == {file: file.read_bytes() for file in (tmp_path / "run").glob("*.*")}
+
+
+def test_an_archive_keeps_single_residuals(tmp_path, monkeypatch):
+    run = make_run(tmp_path, "run")
+    words = [run, "--output", str(tmp_path / "kept"), "--lines", "3", "--metrics", "fairness/"]
+    archive.main(words)
+    expected = read_residuals(read_run(run))
+    found = read_residuals(read_run(str(tmp_path / "kept" / "run")))
+    assert found.keys() == expected.keys() == {"critic", "actor"}
+    for network, residuals in expected.items():
+        np.testing.assert_allclose(found[network], residuals, rtol=1e-3)
+        assert np.isinf(residuals).sum() == 3
+    monkeypatch.setattr(archive, "MOST_RESIDUALS", 10)  # of 28 lines
+    archive.main(words)
+    thinned = read_residuals(read_run(str(tmp_path / "kept" / "run")))
+    np.testing.assert_allclose(thinned["actor"], expected["actor"][::3], rtol=1e-3)

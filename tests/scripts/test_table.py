@@ -54,3 +54,18 @@ def test_a_table_of_curves_has_every_evaluation(tmp_path, capsys):
     assert cells(lines[0])[1:] == ["seed", "500", "1,000", "2,000", "3,000"]
     assert cells(lines[2]) == ["fairgrad", "0", "", "0.015", "0.025", "0.035"]
     assert cells(lines[3]) == ["ls", "0", "0.010", "", "0.025", ""]
+
+
+def test_a_table_of_residuals_counts_the_infinite_ones(tmp_path, capsys):
+    runs = [
+        make_run(tmp_path, "one", networks=("critic",)),
+        make_run(tmp_path, "two", seed=7, combiner="ls"),
+    ]
+    table.main([*runs, "--table", "residuals"])
+    lines = capsys.readouterr().out.splitlines()
+    assert cells(lines[0])[1:] == [
+        *("seed", "critic: median", "critic: infinite", "actor: median", "actor: infinite")
+    ]
+    # 300, 400, …, 3000, in the middle 1700 and 1800 because 3 of 28 are infinite.
+    assert cells(lines[2]) == ["fairgrad", "0", "0.00175", "0.11", "", ""]
+    assert cells(lines[3]) == ["ls", "7", "", "", "", ""]
