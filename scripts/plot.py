@@ -1,7 +1,7 @@
 """Figures of training runs.
 
 python scripts/plot.py RUN [RUN ...] [--figure success|tasks|runs|levels|weights] [--level L]
-    [--output PATH ...]
+    [--until S] [--output PATH ...]
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Arguments:
     """The files to write; their endings decide the formats: png, svg, pdf, …"""
     level: float | None = None
     """The mean success that is waited for; none: 0.95 (levels)."""
+    until: int | None = None
+    """The step after which evaluations are left out; none: all are shown (success, tasks, runs)."""
     labels: tuple[str, ...] = ()
     """A name per run, the same for runs of one group; none: the settings in which runs differ."""
 
@@ -73,13 +75,21 @@ def draw(arguments: Arguments, runs: Sequence[RunResults]) -> Figure:
     """The figure.
 
     Raises:
-        ValueError: a run without what the figure shows, or see `group_runs` and `times_to_level`.
+        ValueError: a run without what the figure shows, or see `group_runs`, `times_to_level` and
+            `RunResults.until`.
     """
     if arguments.level is not None and arguments.figure != "levels":
         raise ValueError(
             f"--level is {arguments.level}, but --figure {arguments.figure} has no use for it:"
             " choose --figure levels, or leave it out"
         )
+    if arguments.until is not None:
+        if arguments.figure in ("levels", "weights"):
+            raise ValueError(
+                f"--until is {arguments.until}, but --figure {arguments.figure} has no use for it:"
+                " choose --figure success, tasks or runs, or leave it out"
+            )
+        runs = [run.until(arguments.until) for run in runs]
     if arguments.figure in ("success", "tasks", "levels"):
         groups = group_runs(runs, arguments.labels)
         if arguments.figure == "levels":

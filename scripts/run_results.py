@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,21 @@ class RunResults:
     @property
     def mean(self) -> Float[np.ndarray, "evaluation"]:
         return self.success.mean(1)
+
+    def until(self, step: float) -> RunResults:
+        """Without the evaluations after a step. Raises ValueError if that leaves none."""
+        kept = self.steps <= step
+        if not kept.any():
+            raise ValueError(
+                f"{self.path} has its first evaluation at step {self.steps[0]:.0f}, expected one"
+                f" until {step}: choose a later step"
+            )
+        return replace(
+            self,
+            steps=self.steps[kept],
+            seconds=self.seconds[kept],
+            success=self.success[kept],
+        )
 
 
 @dataclass(frozen=True)

@@ -115,3 +115,13 @@ def test_figures_are_written_in_every_format_asked_for(tmp_path, figure, capsys)
     assert capsys.readouterr().out.count("written to") == 2
     plot.main(words)
     assert [path.read_bytes() for path in outputs] == first
+
+
+def test_a_figure_leaves_out_what_comes_after_a_step(tmp_path):
+    longer = make_run(tmp_path, "longer", steps=(1000, 2000, 9000))
+    runs = read_runs([longer, make_run(tmp_path, "short", combiner="ls", steps=(1000, 2000))])
+    for shown in ("success", "tasks", "runs"):
+        arguments = plot.Arguments((), figure=shown, until=2000)
+        for axis in plot.draw(arguments, runs).axes:
+            assert {tuple(line.get_xdata()) for line in axis.lines} <= {(1, 2)}
+            assert axis.get_xlim()[1] < 3

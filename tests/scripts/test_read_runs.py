@@ -47,6 +47,8 @@ def test_notes_say_where_a_comparison_is_not_a_fair_one(tmp_path, capsys):
         (table, ["RUN", "--table", "curves", "--step", "1"], "choose --table summary or tasks"),
         (plot, ["RUN", "--level", "0.9"], "--level is 0.9, but --figure success has no use"),
         (plot, ["RUN", "--figure", "levels", "--level", "95"], "--level is 95"),
+        (plot, ["RUN", "--figure", "levels", "--until", "2000"], "levels has no use for it"),
+        (plot, ["RUN", "--until", "999"], "its first evaluation at step 1000, expected one until"),
         (archive, ["RUN", "RUN", "--output", "x"], "2 of the runs are named run"),
         (archive, ["RUN", "--output", "x", "--lines", "-1"], "--lines is -1"),
         (archive, ["RUN", "--output", "x", "--lines", "0", "--metrics", "q/"], "drop one of them"),
