@@ -123,7 +123,7 @@ class TrainConfig:
     combiner: str = "fairgrad"
     """How task gradients become one direction: fairgrad, ls (their sum), or any other method of
     docs/combiners.md."""
-    alpha: float = 2.0
+    alpha: float = 1.0
     """Fairness exponent (fairgrad): 0 sum, 1 proportional fairness, 2 minimum potential delay."""
     solver: str = "sgd"
     """Solver of the fairness equation (fairgrad): sgd (20 steps), newton (exact), least_squares."""
@@ -191,7 +191,11 @@ class TrainConfig:
         conditions = [(key, fairgrad, "--combiner fairgrad") for key in FAIRGRAD_SETTINGS.values()]
         conditions += [
             ("combining.precondition", self.solver != "newton", "--solver sgd or least_squares"),
-            ("combining.norm_rate", not (self.alpha == 1 and unscaled), "an --alpha other than 1"),
+            (
+                "combining.norm_rate",
+                not (fairgrad and self.alpha == 1 and unscaled),
+                "an --alpha other than 1",
+            ),
             (
                 "combining.actor_min_loss",
                 self.has_bounded_losses(),

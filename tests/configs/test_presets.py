@@ -23,7 +23,7 @@ META_WORLD_PLUS = {
     "tasks": ["mt10"],
     "architecture": "multi_head",
     "combiner": "fairgrad",
-    "alpha": 2.0,
+    "alpha": 1.0,
     "solver": "sgd",
     "combining.scale": "none",
     "combining.precondition": True,
@@ -58,6 +58,7 @@ META_WORLD_PLUS = {
 }
 # FairGrad, section 5.2 and its code on mtrl; the departures stand in configs/presets.py.
 PAPER = META_WORLD_PLUS | {
+    "alpha": 2.0,
     "eval_episodes": 1,
     "learning_starts": 1_500,
     "architecture": "none",
