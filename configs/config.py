@@ -77,7 +77,7 @@ class CombinerConfig:
     """Whether heads follow the gradient of the weighted loss instead of their own task's."""
     norm_rate: float | None = None
     """Divide each task's gradient by its running norm before solving; the weight of a new squared
-    norm (fairgrad)."""
+    norm (fairgrad with an alpha other than 1)."""
     max_weight: float | None = None
     """Cut larger task weights to this (fairgrad)."""
     warmup_steps: int = 0
@@ -188,13 +188,12 @@ class TrainConfig:
         """Settings under dotted keys that have no effect in this run, and what gives them one."""
         fairgrad = "fairgrad" in self.combiners()
         unscaled = self.combining.precondition or self.solver == "newton"
-        conditions = [(key, fairgrad, "--combiner fairgrad") for key in FAIRGRAD_SETTINGS.values()]
-        conditions += [
+        conditions = [
             ("combining.precondition", self.solver != "newton", "--solver sgd or least_squares"),
             (
                 "combining.norm_rate",
-                not (fairgrad and self.alpha == 1 and unscaled),
-                "an --alpha other than 1",
+                not (self.alpha == 1 and unscaled),
+                "an --alpha other than 1, or --combining.precondition False",
             ),
             (
                 "combining.actor_min_loss",
@@ -216,6 +215,8 @@ class TrainConfig:
                 self.agent.normalize_reward,
                 "--agent.normalize-reward True",
             ),
+            # Last, because without FairGrad what a setting of it needs besides says nothing.
+            *((key, fairgrad, "--combiner fairgrad") for key in FAIRGRAD_SETTINGS.values()),
         ]
         return {key: needed for key, acts, needed in conditions if not acts}
 

@@ -6,7 +6,6 @@ python scripts/archive.py RUN [RUN ...] --output FOLDER [--lines N] [--metrics P
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 import sys
@@ -22,18 +21,27 @@ import tyro
 from mtrl_fair.runs import write_json
 from scripts.command_line import fail, or_fail
 from scripts.run_results import SECONDS, RunResults, read_runs
-from scripts.run_weights import RESIDUAL, averaged, metric_key, parts_of, read_weights
+from scripts.run_weights import (
+    NETWORKS,
+    RESIDUAL_PREFIX,
+    SOLVING,
+    averaged,
+    metric_key,
+    parts_of,
+    read_weights,
+)
 
 DEFAULT_METRICS = ("charts/steps_per_second", "q/mean/")
-MOST_RESIDUALS = 500
+MAX_RESIDUAL_LINES = 500
 
 Line = dict[str, float | None]
-"""Of `metrics.jsonl`."""
+"""Of `metrics.jsonl`; None: not finite."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Copy configuration, versions and evaluations of runs, and averages of other metrics.
+    """Copy configuration, versions and evaluations of runs, averages of task weights and other
+    metrics, and residuals.
 
     The copies are run directories that plot.py and table.py read; they hold no checkpoint.
     """
@@ -44,10 +52,11 @@ class Arguments:
     """The folder that receives one folder per run, under the run's name. A copy that is there is
     replaced."""
     lines: int = 60
-    """Parts of the run over which metrics are averaged; 0: leave them out."""
+    """Parts of the run over which metrics are averaged; 0: no metrics but the times of
+    evaluations."""
     metrics: tuple[str, ...] | None = None
-    """How the names begin of metrics that are kept beside task weights and gradient norms; none:
-    charts/steps_per_second and q/mean/."""
+    """How the names begin of metrics that are kept beside task weights, gradient norms and
+    residuals; none: charts/steps_per_second and q/mean/."""
 
 
 def main(words: list[str]) -> None:
@@ -68,10 +77,12 @@ def main(words: list[str]) -> None:
 
 
 def check_metrics(runs: Sequence[RunResults], prefixes: Sequence[str]) -> None:
-    """Raises ValueError if a run has no metric whose name begins so."""
+    """Raises ValueError if a run has no metric whose name begins so, or they are kept anyway."""
     for run in runs:
         names = {key for line in run.run.metrics() for key in line} - {"step"}
         for prefix in prefixes:
+            if f"{prefix}/".startswith(RESIDUAL_PREFIX):
+                raise ValueError(f"--metrics {prefix}: residuals are always kept, leave it out")
             if not any(name.startswith(prefix) for name in names):
                 raise ValueError(
                     f"--metrics {prefix}: no metric of {run.path} begins so; it has those of"
@@ -90,7 +101,9 @@ def check_targets(runs: Sequence[RunResults], output: Path) -> list[Path]:
         if number > 1:
             raise ValueError(f"{number} of the runs are named {name}: rename one")
     targets = [output / name for name in names]
-    for target in targets:
+    for run, target in zip(runs, targets, strict=True):
+        if target.resolve() == run.path.resolve():
+            raise ValueError(f"{target} would be a copy of itself: choose another --output")
         if (target / "checkpoints").exists():
             raise ValueError(f"{target} is a run, not a copy of one: choose another --output")
         if next((path for path in (target, *target.parents) if path.is_file()), None):
@@ -130,8 +143,8 @@ def averaged_metrics(run: RunResults, prefix: str, parts: int) -> list[Line]:
     metrics."""
 
     def chosen(line: dict[str, Any]) -> list[str]:
-        names = [key for key in line if key.startswith(prefix) and key != SECONDS]
-        return [name for name in names if not name.startswith(RESIDUAL)]
+        kept = (SECONDS, *(RESIDUAL_PREFIX + network for network in NETWORKS))
+        return [key for key in line if key.startswith(prefix) and key not in kept]
 
     logged = [line for line in run.run.metrics() if chosen(line)]
     lines = []
@@ -145,13 +158,12 @@ def averaged_metrics(run: RunResults, prefix: str, parts: int) -> list[Line]:
 
 
 def residuals_of(run: RunResults) -> list[Line]:
-    """The lines with residuals, at equal distances if they are many: unlike averages, they keep
-    the median and the infinite ones."""
-    logged = [line for line in run.run.metrics() if any(key.startswith(RESIDUAL) for key in line)]
-    return [
-        _line(line["step"], {key: line[key] for key in line if key.startswith(RESIDUAL)})
-        for line in logged[:: math.ceil(len(logged) / MOST_RESIDUALS) or 1]
-    ]
+    """Lines with residuals of the networks that have them, at equal distances if they are many:
+    averages would lose the median and the infinite ones."""
+    keys = [RESIDUAL_PREFIX + network for network in NETWORKS if run.combiner(network) in SOLVING]
+    logged = [line for line in run.run.metrics() if any(key in line for key in keys)]
+    chosen = [logged[part[0]] for part in parts_of(len(logged), MAX_RESIDUAL_LINES)]
+    return [_line(line["step"], {key: line[key] for key in keys if key in line}) for line in chosen]
 
 
 def _line(step: float, values: Mapping[str, float | None]) -> Line:

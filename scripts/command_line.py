@@ -67,6 +67,15 @@ def parse(
     )
 
 
+def check_use(flag: str, value: object, choice: str, chosen: str, uses: Sequence[str]) -> None:
+    """Raises ValueError if a flag was given with a choice that has no use for it."""
+    if value is not None and chosen not in uses:
+        raise ValueError(
+            f"{flag} is {value}, but {choice} {chosen} has no use for it: choose {choice}"
+            f" {' or '.join(uses)}, or leave it out"
+        )
+
+
 def check_output(flag: str, path: Path) -> None:
     """Raises ValueError unless a file can be written there."""
     if not path.parent.is_dir():

@@ -17,7 +17,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from mtrl_fair.names import check_name
-from scripts.command_line import check_output, or_fail
+from scripts.command_line import check_output, check_use, or_fail
 from scripts.figures import level_figure, run_figure, success_figure, task_figure, weight_figure
 from scripts.run_levels import DEFAULT_LEVEL
 from scripts.run_results import (
@@ -76,20 +76,15 @@ def draw(arguments: Arguments, runs: Sequence[RunResults]) -> Figure:
 
     Raises:
         ValueError: a run without what the figure shows, or see `group_runs`, `times_to_level` and
-            `RunResults.until`.
+            `RunResults.up_to`.
     """
-    if arguments.level is not None and arguments.figure != "levels":
-        raise ValueError(
-            f"--level is {arguments.level}, but --figure {arguments.figure} has no use for it:"
-            " choose --figure levels, or leave it out"
-        )
+    for flag, value, figures in (
+        ("--level", arguments.level, ("levels",)),
+        ("--until", arguments.until, ("success", "tasks", "runs")),
+    ):
+        check_use(flag, value, "--figure", arguments.figure, figures)
     if arguments.until is not None:
-        if arguments.figure in ("levels", "weights"):
-            raise ValueError(
-                f"--until is {arguments.until}, but --figure {arguments.figure} has no use for it:"
-                " choose --figure success, tasks or runs, or leave it out"
-            )
-        runs = [run.until(arguments.until) for run in runs]
+        runs = [run.up_to(arguments.until) for run in runs]
     if arguments.figure in ("success", "tasks", "levels"):
         groups = group_runs(runs, arguments.labels)
         if arguments.figure == "levels":

@@ -47,17 +47,21 @@ class RunResults:
         parts = [metadata, *metadata.get("resumed", [])]
         return tuple(dict.fromkeys((part.get("commit") or "unknown")[:7] for part in parts))
 
+    def combiner(self, network: str) -> str:
+        """The combiner of the critic or the actor."""
+        return self.settings[f"combining.{network}"] or self.settings["combiner"]
+
     @property
     def mean(self) -> Float[np.ndarray, "evaluation"]:
         return self.success.mean(1)
 
-    def until(self, step: float) -> RunResults:
+    def up_to(self, step: int) -> RunResults:
         """Without the evaluations after a step. Raises ValueError if that leaves none."""
         kept = self.steps <= step
         if not kept.any():
             raise ValueError(
-                f"{self.path} has its first evaluation at step {self.steps[0]:.0f}, expected one"
-                f" until {step}: choose a later step"
+                f"there is no evaluation up to step {step}, because the first one of {self.path} is"
+                f" at step {self.steps[0]:.0f}: choose a later step"
             )
         return replace(
             self,
@@ -165,7 +169,7 @@ def group_runs(runs: Sequence[RunResults], labels: Sequence[str] = ()) -> list[R
         ValueError: the number of labels is not that of the runs, or tasks differ, or see
             `RunGroup.of`.
     """
-    check_labels(runs, labels)
+    names = label_runs(runs, labels)
     for run in runs:
         if run.tasks != runs[0].tasks:
             raise ValueError(
@@ -173,7 +177,7 @@ def group_runs(runs: Sequence[RunResults], labels: Sequence[str] = ()) -> list[R
                 f" {', '.join(runs[0].tasks)}: compare runs of the same tasks"
             )
     members: dict[str, list[RunResults]] = {}
-    for run, label in zip(runs, labels or _labels(runs), strict=True):
+    for run, label in zip(runs, names, strict=True):
         members.setdefault(label, []).append(run)
     for label, group in members.items():
         _note_commits(label, group)
@@ -218,6 +222,16 @@ def check_labels(runs: Sequence[RunResults], labels: Sequence[str]) -> None:
         )
 
 
+def label_runs(runs: Sequence[RunResults], labels: Sequence[str] = ()) -> Sequence[str]:
+    """The labels given, or for each run the settings in which not all agree.
+
+    Raises:
+        ValueError: the number of labels is not that of the runs.
+    """
+    check_labels(runs, labels)
+    return labels or _labels(runs)
+
+
 def _labels(runs: Sequence[RunResults]) -> list[str]:
     """For each run, the settings in which not all agree, or their common combiner."""
     keys = sorted({key for run in runs for key in run.settings} - MAY_DIFFER)
@@ -226,14 +240,14 @@ def _labels(runs: Sequence[RunResults]) -> list[str]:
     last = Counter(key.rpartition(".")[2] for key in differing)
 
     def describe(run: RunResults) -> str:
-        common = run.settings["combiner"]
-        used = {run.settings[f"combining.{network}"] or common for network in ("critic", "actor")}
+        used = {run.combiner(network) for network in ("critic", "actor")}
         words = []
         for key in differing or ["combiner"]:
             short = key.rpartition(".")[2]
             name = "" if key == "combiner" else f"{short if last[short] == 1 else key}="
-            if "fairgrad" in used or key not in FAIRGRAD_SETTINGS.values():
-                words.append(f"{name}{run.settings.get(key)}")
+            value = run.settings.get(key)
+            if value is not None and ("fairgrad" in used or key not in FAIRGRAD_SETTINGS.values()):
+                words.append(f"{name}{value}")
         return " ".join(words)
 
     return [describe(run) for run in runs]

@@ -13,8 +13,10 @@ LOGGED = ("weight", "gradient_norm")
 SHARES = ("norm_share", "share")
 """What follows from it, line by line: each task's share of the sum over tasks of gradient norms,
 and of |weight| × gradient norm. The copy of a run (archive.py) has their averages."""
-PREFIX = "fairness/weight/"
-RESIDUAL = "fairness/residual/"
+WEIGHT_PREFIX = "fairness/weight/"
+RESIDUAL_PREFIX = "fairness/residual/"
+SOLVING = ("fairgrad", "nash_mtl")
+"""The combiners that solve an equation and so have a residual."""
 
 Weights = dict[str, dict[str, Float[np.ndarray, "line task"]]]
 """By network, then by kind, of `LOGGED` and `SHARES`; NaN where a value is missing."""
@@ -26,9 +28,13 @@ def read_weights(run: RunResults) -> tuple[Float[np.ndarray, "line"], Weights]:
     Raises:
         ValueError: it has none.
     """
-    found = [line for line in run.run.metrics() if any(key.startswith(PREFIX) for key in line)]
+    found = [
+        line for line in run.run.metrics() if any(key.startswith(WEIGHT_PREFIX) for key in line)
+    ]
     if not found:
-        raise ValueError(f"{run.path / 'metrics.jsonl'} has no task weights: expected {PREFIX}…")
+        raise ValueError(
+            f"{run.path / 'metrics.jsonl'} has no task weights: expected {WEIGHT_PREFIX}…"
+        )
     weights: Weights = {network: {} for network in NETWORKS}
     for network in NETWORKS:
         of_network = weights[network]
@@ -49,16 +55,30 @@ def metric_key(kind: str, task: str, network: str) -> str:
     return f"fairness/{kind}/{task}/{network}"
 
 
-def read_residuals(run: RunResults) -> dict[str, Float[np.ndarray, "line"]]:
-    """By network, the residuals of FairGrad's equation that a run logged (docs/metrics.md),
-    infinite where its direction raises a task's loss; without networks that solved none."""
+def read_residuals(
+    run: RunResults,
+) -> dict[str, tuple[Float[np.ndarray, "line"], Float[np.ndarray, "line"]]]:
+    """The steps and residuals (docs/metrics.md) that a run logged, infinite where they are not
+    finite, by network, for those whose combiner solves an equation.
+
+    Raises:
+        ValueError: they were not logged, or not kept.
+    """
     residuals = {}
+    lines = run.run.metrics()
     for network in NETWORKS:
-        key = RESIDUAL + network
-        logged = [line[key] for line in run.run.metrics() if key in line]
-        values = np.array([np.inf if value is None else value for value in logged])
-        if values.any():
-            residuals[network] = values
+        if run.combiner(network) not in SOLVING:
+            continue
+        key = RESIDUAL_PREFIX + network
+        logged = [(line["step"], line[key]) for line in lines if key in line]
+        if not logged:
+            raise ValueError(
+                f"{run.path / 'metrics.jsonl'} has no {key}, which {run.combiner(network)} logs:"
+                " older copies of archive.py and those with --lines 0 did not keep it"
+            )
+        steps, values = zip(*logged, strict=True)
+        finite = [np.inf if value is None else value for value in values]
+        residuals[network] = np.array(steps, float), np.array(finite, float)
     return residuals
 
 

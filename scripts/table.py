@@ -15,12 +15,13 @@ import numpy as np
 import tyro
 
 from scripts.benchmarks.measure import markdown_table
-from scripts.command_line import or_fail
+from scripts.command_line import check_use, or_fail
 from scripts.run_levels import DEFAULT_LEVEL, FirstTimes, task_steps_to_level, times_to_level
 from scripts.run_results import (
     RunGroup,
     RunResults,
     group_runs,
+    label_runs,
     note_chosen_ends,
     note_unequal_intervals,
     read_runs,
@@ -39,10 +40,12 @@ class Arguments:
     """summary: one line per group; tasks: one line per run with the success of each task; curves:
     one line per run with the mean success at each evaluation; levels: one line per group with the
     steps and minutes to a mean success; task-levels: one line per run with the steps to a success
-    of each task; residuals: one line per run with how well it solved FairGrad's equation."""
+    of each task; residuals: one line per run with how well its
+    weights solved the equation of FairGrad or Nash-MTL."""
     step: int | None = None
     """The evaluation that counts; none: the last one that all runs have, or each run's own last one
-    in a table of tasks (summary, tasks)."""
+    in a table of tasks (summary, tasks). The last step that counts; none: the last one that all
+    runs logged (residuals)."""
     level: float | None = None
     """The success that is waited for; none: 0.95 (levels, task-levels)."""
     labels: tuple[str, ...] = ()
@@ -63,22 +66,18 @@ def table(arguments: Arguments, runs: Sequence[RunResults]) -> str:
         ValueError: no such evaluation, or see `group_runs` and `times_to_level`.
     """
     for flag, value, tables in (
-        ("--step", arguments.step, ("summary", "tasks")),
+        ("--step", arguments.step, ("summary", "tasks", "residuals")),
         ("--level", arguments.level, ("levels", "task-levels")),
     ):
-        if value is not None and arguments.table not in tables:
-            raise ValueError(
-                f"{flag} is {value}, but --table {arguments.table} has no use for it: choose"
-                f" --table {' or '.join(tables)}, or leave it out"
-            )
+        check_use(flag, value, "--table", arguments.table, tables)
+    if arguments.table == "residuals":
+        return residual_table(runs, label_runs(runs, arguments.labels), arguments.step)
     groups = group_runs(runs, arguments.labels)
     if arguments.table in ("levels", "task-levels"):
         note_unequal_intervals(runs)
         level = DEFAULT_LEVEL if arguments.level is None else arguments.level
         make = level_table if arguments.table == "levels" else task_level_table
         return make(groups, level)
-    if arguments.table == "residuals":
-        return residual_table(groups)
     note_chosen_ends(runs)
     if arguments.table == "tasks":
         return task_table(groups, arguments.step)
@@ -208,24 +207,43 @@ def task_table(groups: Sequence[RunGroup], step: int | None) -> str:
     return markdown_table(header, rows)
 
 
-def residual_table(groups: Sequence[RunGroup]) -> str:
-    """One line per run: its seed, and of the residuals that it logged (docs/metrics.md) the median
-    and the share of infinite ones, for critic and actor; nothing where no equation was solved."""
-    rows = []
-    for group in groups:
-        for run in group.runs:
-            residuals = read_residuals(run)
-            cells = []
-            for network in NETWORKS:
-                found = residuals.get(network)
-                cells += (
-                    ["", ""]
-                    if found is None
-                    else [f"{np.median(found):.3g}", f"{np.isinf(found).mean():.2f}"]
-                )
-            rows.append([group.label, str(run.settings["seed"]), *cells])
-    columns = [f"{network}: {of}" for network in NETWORKS for of in ("median", "infinite")]
-    return markdown_table(["", "seed", *columns], rows)
+def residual_table(runs: Sequence[RunResults], labels: Sequence[str], step: float | None) -> str:
+    """One line per run: its seed, and of the residuals (docs/metrics.md) that it logged until a
+    step the median, the 90th percentile and the share of those that are not finite, for critic
+    and actor; nothing for a network whose combiner solves no equation.
+
+    Raises:
+        ValueError: there are no residuals, or none until this step, see `read_residuals`.
+    """
+    logged = [read_residuals(run) for run in runs]
+    ends = [steps[-1] for residuals in logged for steps, _ in residuals.values()]
+    if not ends:
+        raise ValueError("no run has residuals: only those with fairgrad or nash_mtl have")
+    last = min(ends) if step is None else step
+    rows = [
+        [
+            label,
+            str(run.settings["seed"]),
+            *(cell for network in NETWORKS for cell in _residuals(residuals.get(network), last)),
+        ]
+        for run, label, residuals in zip(runs, labels, logged, strict=True)
+    ]
+    shown = ("residual, median", "90 %", "infinite")
+    return markdown_table(["", "seed", *(f"{n}: {of}" for n in NETWORKS for of in shown)], rows)
+
+
+def _residuals(logged: tuple[np.ndarray, np.ndarray] | None, last: float) -> list[str]:
+    if logged is None:
+        return ["", "", ""]
+    steps, values = logged
+    if last < steps[0]:
+        raise ValueError(
+            f"--step is {last:.0f}, but the first residual is of step {steps[0]:.0f}: choose a"
+            " later step"
+        )
+    values = values[steps <= last]
+    quantiles = np.quantile(values, [0.5, 0.9], method="higher")  # no means of infinite ones
+    return [*(f"{value:.2g}" for value in quantiles), f"{np.isinf(values).mean():.2f}"]
 
 
 def _with_interval(scores: np.ndarray, aggregate: Callable[[np.ndarray], np.ndarray]) -> str:

@@ -120,8 +120,9 @@ def train(
             task_set = build_task_set(config)
             if sgd_is_inexact(config, len(task_set.names)):
                 console.print(
-                    "note: FairGrad's sgd solver is inexact for more than 10 tasks or alpha above 2"
-                    " (fairness/residual says how much); --solver newton is exact"
+                    "note: FairGrad's sgd solver is inexact for more than 10 tasks, alpha above 2"
+                    " (1 with raw rewards), and as published (fairness/residual says how much);"
+                    " --solver newton is exact"
                 )
             envs = stack.enter_context(contextlib.closing(build_envs(config, task_set, device)))
             evaluation_envs = stack.enter_context(
@@ -180,7 +181,9 @@ def lock_and_load(run: RunDirectory) -> dict[str, Any]:
 def sgd_is_inexact(config: TrainConfig, num_tasks: int) -> bool:
     """Whether FairGrad's weights are those of 20 SGD steps where these do not suffice."""
     used = "fairgrad" in config.combiners() and config.solver == "sgd"
-    return used and (num_tasks > 10 or config.alpha > 2)
+    largest_alpha = 2 if config.agent.normalize_reward else 1
+    exact = num_tasks <= 10 and config.alpha <= largest_alpha and config.combining.precondition
+    return used and not exact
 
 
 def open_run(folder: str, flags: list[str]) -> tuple[RunDirectory, TrainConfig]:

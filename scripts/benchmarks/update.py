@@ -207,9 +207,11 @@ def conditions(arguments: UpdateArguments, device: torch.device) -> str:
         if device.type == "cuda"
         else f"CPU, threads: {torch.get_num_threads()}"
     )
+    config = arguments.config()
     return (
         f"{where}; multi-head, 3×{arguments.width}, {arguments.batch_size} samples per task,"
-        f" FairGrad with α = 2 and the sgd solver; medians of {arguments.rounds} turns;"
+        f" FairGrad with α = {config.alpha:g} and the {config.solver} solver;"
+        f" medians of {arguments.rounds} turns;"
         f" torch {torch.__version__}."
     )
 

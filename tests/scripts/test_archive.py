@@ -96,15 +96,24 @@ def test_an_archive_replaces_no_run(tmp_path, capsys):
 
 def test_an_archive_keeps_single_residuals(tmp_path, monkeypatch):
     run = make_run(tmp_path, "run")
-    words = [run, "--output", str(tmp_path / "kept"), "--lines", "3", "--metrics", "fairness/"]
-    archive.main(words)
+    words = ["--output", str(tmp_path / "kept"), "--lines", "3", "--metrics", "fairness/"]
+    kept = str(tmp_path / "kept" / "run")
+    archive.main([run, *words])
     expected = read_residuals(read_run(run))
-    found = read_residuals(read_run(str(tmp_path / "kept" / "run")))
+    found = read_residuals(read_run(kept))
     assert found.keys() == expected.keys() == {"critic", "actor"}
-    for network, residuals in expected.items():
-        np.testing.assert_allclose(found[network], residuals, rtol=1e-3)
+    for network, (steps, residuals) in expected.items():
+        assert found[network][0].tolist() == steps.tolist()
+        np.testing.assert_allclose(found[network][1], residuals, rtol=1e-3)
         assert np.isinf(residuals).sum() == 3
-    monkeypatch.setattr(archive, "MOST_RESIDUALS", 10)  # of 28 lines
-    archive.main(words)
-    thinned = read_residuals(read_run(str(tmp_path / "kept" / "run")))
-    np.testing.assert_allclose(thinned["actor"], expected["actor"][::3], rtol=1e-3)
+    monkeypatch.setattr(archive, "MAX_RESIDUAL_LINES", 10)
+    archive.main([run, *words])
+    for network, (steps, residuals) in read_residuals(read_run(kept)).items():
+        assert steps.tolist() == [300, 600, 900, 1200, 1500, 1800, 2100, 2400, 2700, 2900]
+        lines = np.searchsorted(expected[network][0], steps)
+        np.testing.assert_allclose(residuals, expected[network][1][lines], rtol=1e-3)
+    archive.main([make_run(tmp_path, "other", combiner="pcgrad"), *words])
+    names = {
+        key for line in RunDirectory.open(tmp_path / "kept" / "other").metrics() for key in line
+    }
+    assert not any("residual" in name for name in names)

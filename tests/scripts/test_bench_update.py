@@ -104,8 +104,8 @@ def test_the_floor_knows_one_architecture():
 
 
 def test_the_reference_takes_the_same_step():
-    """Up to its solver: with the raw SGD in both, parameters end up the same. (At alpha = 1 it makes
-    large differences of rounding errors here.)"""
+    """Up to its solver: with the raw SGD in both, parameters end up the same, at alpha
+    = 2, because at 1 raw SGD magnifies rounding errors here."""
     config = replace(SMALL.config(), alpha=2.0)
     agents = [build_agent(config, 3, CPU) for _ in range(2)]
     combiners = (

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from configs import TrainConfig
 from mtrl_fair.runs import RunDirectory, RunError
 from scripts.run_results import RunGroup, group_runs, read_run, read_runs
 from scripts.run_weights import averaged, read_weights
@@ -60,7 +61,10 @@ def test_runs_that_differ_in_their_seed_are_one_group(tmp_path):
 
 
 def test_a_setting_that_a_run_does_not_have_is_at_its_default(tmp_path):
-    paths = [make_run(tmp_path, "old"), make_run(tmp_path, "new", seed=1, alpha=2.0)]
+    paths = [
+        make_run(tmp_path, "old"),
+        make_run(tmp_path, "new", seed=1, alpha=TrainConfig().alpha),
+    ]
     (group,) = group_runs(read_runs(paths))
     assert len(group.runs) == 2
 

@@ -2,8 +2,10 @@
 
 import json
 
+import pytest
+
 from mtrl_fair.runs import RunDirectory
-from scripts import table
+from scripts import archive, table
 from scripts.run_results import read_run
 from tests.scripts.written_runs import TASKS, cells, make_run
 
@@ -57,15 +59,36 @@ def test_a_table_of_curves_has_every_evaluation(tmp_path, capsys):
 
 
 def test_a_table_of_residuals_counts_the_infinite_ones(tmp_path, capsys):
-    runs = [
-        make_run(tmp_path, "one", networks=("critic",)),
-        make_run(tmp_path, "two", seed=7, combiner="ls"),
-    ]
-    table.main([*runs, "--table", "residuals"])
-    lines = capsys.readouterr().out.splitlines()
-    assert cells(lines[0])[1:] == [
-        *("seed", "critic: median", "critic: infinite", "actor: median", "actor: infinite")
-    ]
-    # 300, 400, …, 3000, in the middle 1700 and 1800 because 3 of 28 are infinite.
-    assert cells(lines[2]) == ["fairgrad", "0", "0.00175", "0.11", "", ""]
-    assert cells(lines[3]) == ["ls", "7", "", "", "", ""]
+    longer = make_run(tmp_path, "one", combining={"actor": "ls"})
+    shorter = make_run(tmp_path, "two", seed=7, combiner="nash_mtl", steps=(500,))
+    others = [make_run(tmp_path, name, combiner=name) for name in ("ls", "pcgrad")]
+    path = f"{shorter}/metrics.jsonl"
+    with open(path) as file:
+        lines = [line for line in file if json.loads(line)["step"] <= 1200]
+    with open(path, "w") as file:
+        file.writelines(lines)
+    table.main([longer, *others, "--table", "residuals", "--labels", "a", "b", "c"])
+    header, _, *rows = map(cells, capsys.readouterr().out.splitlines())
+    assert header[1:5] == ["seed", "critic: residual, median", "critic: 90 %", "critic: infinite"]
+    assert [name.partition(":")[0] for name in header[5:]] == ["actor"] * 3
+    # 28 of them, 300, 400, … and three infinite; the 15th is 1800 and the 26th the first of these.
+    assert rows[0] == ["a", "0", "0.0018", "inf", "0.11", "", "", ""]
+    assert rows[1:] == [["b", "0", *[""] * 6], ["c", "0", *[""] * 6]]
+    # 10 of them until 1200: the sixth is 800, the last one infinite.
+    for step in ([], ["--step", "1200"]):
+        table.main([longer, shorter, "--table", "residuals", "--labels", "a", "b", *step])
+        first, second = map(cells, capsys.readouterr().out.splitlines()[2:])
+        assert first[2:5] == second[2:5] == second[5:] == ["0.0008", "inf", "0.10"]
+
+
+def test_residuals_that_were_not_kept_are_no_blank(tmp_path, capsys):
+    path = make_run(tmp_path, "run")
+    archive.main([path, "--output", str(tmp_path / "kept"), "--lines", "0"])
+    for words, message in (
+        ([str(tmp_path / "kept" / "run")], "has no fairness/residual/critic, which fairgrad logs"),
+        ([path, "--step", "299"], "--step is 299, but the first residual is of step 300"),
+        ([make_run(tmp_path, "other", combiner="ls")], "no run has residuals"),
+    ):
+        with pytest.raises(SystemExit):
+            table.main([*words, "--table", "residuals"])
+        assert message in capsys.readouterr().err

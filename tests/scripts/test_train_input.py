@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from configs import TrainConfig
+from agents import SACConfig
+from configs import CombinerConfig, TrainConfig
 from scripts import train
 from scripts.command_line import use_threads
 
@@ -89,7 +90,10 @@ def test_threads_stay_within_the_usable_cores_unless_they_are_given(wanted, foun
     [
         ({}, 10, False),
         ({}, 11, True),
-        ({"alpha": 3.0}, 2, True),
+        ({"alpha": 2.0}, 10, True),
+        ({"alpha": 2.0, "agent": SACConfig(normalize_reward=True)}, 10, False),
+        ({"alpha": 3.0, "agent": SACConfig(normalize_reward=True)}, 2, True),
+        ({"combining": CombinerConfig(precondition=False)}, 2, True),
         ({"alpha": 3.0, "solver": "newton"}, 50, False),
         ({"combiner": "ls"}, 50, False),
     ],

@@ -24,7 +24,7 @@ def make_run(
 ) -> str:
     """Success at step s of task k with seed n: (s / 1000 + k + n) / 100; 60 s per 1,000 steps, and
     a second more per seed. Task k has weight 10^-k and gradient norm 3 (k + 1) 10^k. Residuals are
-    a millionth of the step, infinite at every thousandth; 0 with ls."""
+    a millionth of the step, not finite at every thousandth; 0 with pcgrad, and ls has none."""
     config = {"seed": seed, "combiner": combiner, "total_steps": 5000, "tasks": list(tasks)}
     run = RunDirectory.create(folder / name, config | {"agent": {"discount": 0.9}} | settings)
     lines: list[dict] = []
@@ -38,9 +38,9 @@ def make_run(
             for network in networks:
                 line[f"fairness/weight/{task}/{network}"] = 10.0**-k
                 line[f"fairness/gradient_norm/{task}/{network}"] = 3.0 * (k + 1) * 10**k
-        for network in networks if step > 200 else ():
+        for network in networks if step > 200 and combiner != "ls" else ():
             residual = step / 1e6 if step % 1000 else None
-            line[f"fairness/residual/{network}"] = 0.0 if combiner == "ls" else residual
+            line[f"fairness/residual/{network}"] = 0.0 if combiner == "pcgrad" else residual
         lines.append(line)
     (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     run.unlock()
