@@ -6,12 +6,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from configs import PRESETS
 from mtrl_fair import SOLVERS
-from scripts import train
+from scripts import plot, table, train
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -60,6 +61,12 @@ def test_its_commands_name_scripts_that_exist():
 def test_its_tables_name_every_preset_and_solver():
     rows = re.findall(r"^\| `([\w-]+)`", README, re.MULTILINE)
     assert set(rows) == set(PRESETS) | set(SOLVERS)
+
+
+@pytest.mark.parametrize(("script", "flag"), [(plot, "figure"), (table, "table")])
+def test_it_names_every_figure_and_table(script, flag):
+    choices = set(get_args(get_type_hints(script.Arguments)[flag])) - {"success"}  # the default
+    assert set(re.findall(rf"^\| `\w+\.py --{flag} ([\w-]+)`", README, re.MULTILINE)) == choices
 
 
 def test_its_links_lead_somewhere():
