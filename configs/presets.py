@@ -32,8 +32,8 @@ _SMALL = replace(
 _QUICK_NETWORK = NetworkConfig(width=128, layer_norm=True)
 
 PRESETS: dict[str, TrainConfig] = {
-    # Multi-head SAC with the reference hyperparameters of Meta-World+, and FairGrad. With raw
-    # rewards mt10-small reached 0.65 with alpha = 1 and 0.38 with 2, one seed (docs/results.md).
+    # Multi-head SAC with the reference hyperparameters of Meta-World+, and FairGrad with the alpha
+    # at which SGD solves its equation with their raw rewards, too (docs/results.md).
     "mt10-fairgrad": _FAIRGRAD,
     # The paper's RL run (section 5.2) as far as Meta-World v3 allows. Departures: v3 environments
     # with the v1 reward, because the v1 environments are gone; the same number of samples from
