@@ -323,7 +323,7 @@ class MetaWorldVectorEnv(VectorEnv):
         Raises:
             NotImplementedError: always.
         """
-        # A refusal, too.
+        # A refusal, nothing to come: state is shared memory here, no object answers by name.
         raise NotImplementedError(
             f"{name!r} cannot be called on the workers' environments: use the attributes and"
             " methods of this one, and make_vec(..., all_infos=True) for what the package reports"
