@@ -233,7 +233,7 @@ def label_runs(runs: Sequence[RunResults], labels: Sequence[str] = ()) -> Sequen
 
 
 def _labels(runs: Sequence[RunResults]) -> list[str]:
-    """For each run, the settings in which not all agree, or their common combiner."""
+    """For each run, the settings in which not all agree, or else its combiner."""
     keys = sorted({key for run in runs for key in run.settings} - MAY_DIFFER)
     differing = [key for key in keys if len({str(run.settings.get(key)) for run in runs}) > 1]
     differing.sort(key=lambda key: key != "combiner")  # first, and without its name
@@ -242,12 +242,12 @@ def _labels(runs: Sequence[RunResults]) -> list[str]:
     def describe(run: RunResults) -> str:
         used = {run.combiner(network) for network in ("critic", "actor")}
         words = []
-        for key in differing or ["combiner"]:
+        for key in differing:
             short = key.rpartition(".")[2]
             name = "" if key == "combiner" else f"{short if last[short] == 1 else key}="
             value = run.settings.get(key)
             if value is not None and ("fairgrad" in used or key not in FAIRGRAD_SETTINGS.values()):
                 words.append(f"{name}{value}")
-        return " ".join(words)
+        return " ".join(words) or str(run.settings.get("combiner"))
 
     return [describe(run) for run in runs]

@@ -40,8 +40,8 @@ class Arguments:
     """summary: one line per group; tasks: one line per run with the success of each task; curves:
     one line per run with the mean success at each evaluation; levels: one line per group with the
     steps and minutes to a mean success; task-levels: one line per run with the steps to a success
-    of each task; residuals: one line per run with how well its
-    weights solved the equation of FairGrad or Nash-MTL."""
+    of each task; residuals: one line per run with how well its weights solved the equation of
+    FairGrad or Nash-MTL."""
     step: int | None = None
     """The evaluation that counts; none: the last one that all runs have, or each run's own last one
     in a table of tasks (summary, tasks). The last step that counts; none: the last one that all

@@ -67,9 +67,11 @@ def test_notes_say_where_a_comparison_is_not_a_fair_one(tmp_path, capsys):
         (archive, ["RUN", "--output", "RUN/config.json"], "is a file or in one"),
     ],
 )
-def test_bad_input_exits_with_2(script, words, message, tmp_path, capsys):
+def test_bad_input_exits_with_2(script, words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     path = make_run(tmp_path, "run")
     with pytest.raises(SystemExit) as stopped:
         script.main([word.replace("RUN", path) for word in words])
     assert stopped.value.code == 2
     assert message.replace("RUN", path) in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]

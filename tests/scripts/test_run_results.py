@@ -76,6 +76,13 @@ def test_groups_are_named_for_what_tells_them_apart(tmp_path):
         "agent.actor.width=1 agent.critic.width=400",
         "agent.actor.width=400 agent.critic.width=1",
     ]
+    networks = [{"actor": "ls"}, {"critic": "ls"}, {}]
+    paths = [make_run(tmp_path, f"on{i}", combining=on) for i, on in enumerate(networks)]
+    assert [group.label for group in group_runs(read_runs(paths))] == [
+        "actor=ls",
+        "critic=ls",
+        "fairgrad",
+    ]
     paths = [
         make_run(tmp_path, name, combiner=name, alpha=alpha)
         for name, alpha in (("fairgrad", 1.0), ("nash_mtl", 2.0))
