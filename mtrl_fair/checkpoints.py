@@ -40,8 +40,8 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"there is no checkpoint {path}: the run ended before it had one, or the file was"
-            " moved; start a new run"
+            f"there is no checkpoint {path}: the run ended before it had one, the file was moved,"
+            " or the run is a copy without checkpoints; start a new run"
         )
     try:
         if not zipfile.is_zipfile(path):  # torch would try older formats

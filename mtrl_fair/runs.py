@@ -123,12 +123,7 @@ class RunDirectory:
                 f"there is no run at {path}: expected a folder that train.py or supervised.py made,"
                 " with config.json"
             )
-        try:
-            config = json.loads((path / "config.json").read_text())
-            if not isinstance(config, dict):
-                raise ValueError("it is not a JSON object")
-        except ValueError as error:
-            raise RunError(f"{path / 'config.json'} cannot be read: {error}") from error
+        config = _parse((path / "config.json").read_text(errors="replace"), path / "config.json")
         return cls(path, config, columns)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
@@ -143,10 +138,13 @@ class RunDirectory:
         write_json(self.path / "metadata.json", metadata | {"resumed": resumed})
 
     def metadata(self) -> dict[str, Any]:
-        """What `metadata.json` holds; nothing if there is none."""
+        """What `metadata.json` holds; nothing if there is none.
+
+        Raises:
+            RunError: it cannot be read.
+        """
         path = self.path / "metadata.json"
-        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        return found
+        return _parse(path.read_text(errors="replace"), path) if path.exists() else {}
 
     def lock(self) -> None:
         """Keeps others from writing to this run, until `unlock` or the end of the process.
@@ -224,35 +222,46 @@ class RunDirectory:
         """The rows of `evaluations.csv` that are whole: a run may be writing, or have been killed.
 
         Raises:
-            RunError: the file has other columns.
+            RunError: the file has other columns, or a row of another length.
         """
-        lines = _whole_lines(self.path / "evaluations.csv")
-        rows = list(csv.reader(lines))
+        path = self.path / "evaluations.csv"
+        rows = list(csv.reader(_whole_lines(path)))
         if rows and tuple(rows[0]) != self.columns:
             raise RunError(
-                f"{self.path / 'evaluations.csv'} has the columns {','.join(rows[0])}, expected"
-                f" {','.join(self.columns)}: it is of another version (metadata.json names the"
-                " commit), or of another kind of run"
+                f"{path} has the columns {','.join(rows[0])}, expected {','.join(self.columns)}: it"
+                " is of another version (metadata.json names the commit), or of another kind of run"
             )
+        for number, row in enumerate(rows, 1):
+            if len(row) != len(self.columns):
+                raise RunError(
+                    f"line {number} of {path} has {len(row)} values, expected {len(self.columns)}:"
+                    " restore it"
+                )
         return [dict(zip(self.columns, row, strict=True)) for row in rows[1:]]
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl` that are whole."""
-        return [json.loads(line) for line in _whole_lines(self.path / "metrics.jsonl")]
+        """The lines of `metrics.jsonl` that are whole.
+
+        Raises:
+            RunError: one cannot be read.
+        """
+        path = self.path / "metrics.jsonl"
+        return [_parse(line, path, number) for number, line in enumerate(_whole_lines(path), 1)]
 
     def rewind(self, step: int) -> None:
         """Drops the metrics and evaluations after a step, which a killed run leaves behind.
 
         Raises:
-            RunError: as `evaluations`; nothing has changed then.
+            RunError: as `evaluations` and `metrics`; nothing has changed then.
         """
         kept = [row.values() for row in self.evaluations() if int(row[self.columns[0]]) <= step]
-        path = self.path / "evaluations.csv"
-        _write(path, "".join(",".join(row) + "\r\n" for row in [self.columns, *kept]))
         metrics = self.path / "metrics.jsonl"
+        lines = zip(_whole_lines(metrics), self.metrics(), strict=True)
+        kept_lines = [line for line, found in lines if found["step"] <= step]
+        path = self.path / "evaluations.csv"
+        write_text(path, "".join(",".join(row) + "\r\n" for row in [self.columns, *kept]))
         if metrics.exists():
-            lines = _whole_lines(metrics)
-            _write(metrics, "".join(x for x in lines if json.loads(x)["step"] <= step))
+            write_text(metrics, "".join(kept_lines))
 
 
 def describe_machine() -> dict[str, Any]:
@@ -315,16 +324,29 @@ def _whole_lines(path: Path) -> list[str]:
     """The lines that end, with their ends; none if there is no file."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", errors="replace") as file:
         return [line for line in file if line.endswith("\n")]
+
+
+def _parse(text: str, path: Path, line: int | None = None) -> dict[str, Any]:
+    """The object that a JSON file, or a line of one, holds."""
+    try:
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError("it is not a JSON object")
+    except ValueError as error:
+        place = path if line is None else f"line {line} of {path}"
+        raise RunError(f"{place} cannot be read ({error}): restore it") from error
+    return found
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Replaces a file, whole or not at all."""
-    _write(path, json.dumps(values, indent=2) + "\n")
+    write_text(path, json.dumps(values, indent=2) + "\n")
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file, whole or not at all. Line ends are written as they are."""
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", newline="") as file:
         file.write(text)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,8 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from mtrl_fair.runs import write_json
-from scripts.command_line import fail, or_fail
+from mtrl_fair.runs import RunDirectory, write_json, write_text
+from scripts.command_line import fail, or_fail, writing
 from scripts.run_results import SECONDS, RunResults, read_runs
 from scripts.run_weights import (
     NETWORKS,
@@ -49,8 +48,8 @@ class Arguments:
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directories."""
     output: Path
-    """The folder that receives one folder per run, under the run's name. A copy that is there is
-    replaced."""
+    """The folder that receives one folder per run, under the run's name. An earlier copy of the
+    same run is replaced, nothing else."""
     lines: int = 60
     """Parts of the run over which metrics are averaged; 0: no metrics but the times of
     evaluations."""
@@ -72,7 +71,8 @@ def main(words: list[str]) -> None:
     targets = or_fail(lambda: check_targets(runs, arguments.output))
     copies = or_fail(lambda: [(run, metrics_of(run, arguments.lines, prefixes)) for run in runs])
     for (run, metrics), target in zip(copies, targets, strict=True):
-        write_copy(run, metrics, target)
+        with writing("--output", target):
+            write_copy(run, metrics, target)
         print(f"written to {target}")
 
 
@@ -94,7 +94,8 @@ def check_targets(runs: Sequence[RunResults], output: Path) -> list[Path]:
     """The folders of the copies.
 
     Raises:
-        ValueError: two runs have one name, or something that is no copy would be replaced.
+        ValueError: two runs have one name, or something would be replaced that is no copy of the
+            same run.
     """
     names = [run.path.resolve().name for run in runs]
     for name, number in Counter(names).items():
@@ -108,7 +109,26 @@ def check_targets(runs: Sequence[RunResults], output: Path) -> list[Path]:
             raise ValueError(f"{target} is a run, not a copy of one: choose another --output")
         if next((path for path in (target, *target.parents) if path.is_file()), None):
             raise ValueError(f"{target} is a file or in one: choose another --output")
+        if target.exists() and any(target.iterdir()) and not is_copy(target, run):
+            raise ValueError(
+                f"{target} is there and no copy of {run.path}: choose another --output, or remove"
+                " it"
+            )
     return targets
+
+
+def is_copy(target: Path, run: RunResults) -> bool:
+    """Whether a folder's metadata says that it is an earlier copy of a run."""
+    if not (target / "metadata.json").is_file():
+        return False
+    copied, original = (
+        {key: value for key, value in metadata.items() if key != "resumed"}
+        for metadata in (
+            RunDirectory(target, {}).metadata(),
+            without_folders(run.run.metadata()),
+        )
+    )
+    return copied == original
 
 
 def metrics_of(run: RunResults, parts: int, prefixes: Sequence[str]) -> list[Line]:
@@ -180,11 +200,10 @@ def _line(step: float, values: Mapping[str, float | None]) -> Line:
 def write_copy(run: RunResults, metrics: list[Line], target: Path) -> None:
     """Writes the copy of a run."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "evaluations.csv"):
-        shutil.copyfile(run.path / name, target / name)
     write_json(target / "metadata.json", without_folders(run.run.metadata()))
-    with (target / "metrics.jsonl").open("w") as file:
-        file.writelines(json.dumps(line) + "\n" for line in metrics)
+    for name in ("config.json", "evaluations.csv"):
+        write_text(target / name, (run.path / name).read_bytes().decode())
+    write_text(target / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in metrics))
 
 
 def without_folders(metadata: Any) -> Any:

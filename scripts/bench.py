@@ -18,7 +18,7 @@ from rich.console import Console
 from mtrl_fair.names import check_name
 from scripts.benchmarks import env, solver, train, update
 from scripts.benchmarks.measure import Report
-from scripts.command_line import check_output, fail, or_fail, parse
+from scripts.command_line import check_output, fail, or_fail, parse, writing
 
 BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any, Console], Report]]] = {
     "solver": (solver.SolverArguments, solver.run),
@@ -44,7 +44,8 @@ def main(words: list[str]) -> None:
         or_fail(lambda: check_output("--json", path))
     report = run(arguments, Console())
     if path is not None:
-        report.write_json(path)
+        with writing("--json", path):
+            report.write_json(path)
 
 
 if __name__ == "__main__":

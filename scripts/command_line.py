@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TypeVar
@@ -82,6 +83,15 @@ def check_output(flag: str, path: Path) -> None:
         raise ValueError(f"{flag} {path}: there is no folder {path.parent}, make it first")
     if path.is_dir():
         raise ValueError(f"{flag} {path} is a folder: give a file name")
+
+
+@contextmanager
+def writing(flag: str, path: Path) -> Iterator[None]:
+    """Ends the program with one line if what is written within cannot be."""
+    try:
+        yield
+    except OSError as error:
+        fail(f"{flag} {path} cannot be written ({error.strerror or error}): choose another place")
 
 
 def python(script: str = "") -> str:

@@ -19,7 +19,7 @@ from envs import evaluate
 from envs.evaluation import check_episodes
 from mtrl_fair.runs import RunDirectory
 from scripts.build import build_agent, build_envs, build_task_set
-from scripts.command_line import check_output, or_fail, resolve_device, use_threads
+from scripts.command_line import check_output, or_fail, resolve_device, use_threads, writing
 from scripts.report import evaluation_table
 
 
@@ -83,7 +83,8 @@ def main(words: list[str]) -> None:
         "checkpoint": arguments.checkpoint,
         "tasks": tasks,
     }
-    output.write_text(json.dumps(summary, indent=2) + "\n")
+    with writing("--json", output):
+        output.write_text(json.dumps(summary, indent=2) + "\n")
     print(f"written to {output}")
 
 

@@ -18,6 +18,7 @@ from scripts.run_statistics import MIN_RUNS, bootstrap_interval
 from scripts.run_weights import NETWORKS, SHARES, averaged, read_weights
 
 STEPS = "vector steps (thousands)"
+SINGLE_RUNS = "thick: mean of runs; thin: single runs"
 
 
 def success_figure(groups: Sequence[RunGroup]) -> Figure:
@@ -29,7 +30,6 @@ def success_figure(groups: Sequence[RunGroup]) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
     for index, group in enumerate(groups):
         style = _style(index)
-        label = f"{group.label} ({len(group.runs)} runs)" if len(group.runs) > 1 else group.label
         # Runs are averaged at common steps, and at minutes at which all of them were under way.
         last = min(run.seconds[-1] for run in group.runs) / 60
         minutes = np.unique(np.minimum(group.minutes, last))
@@ -37,7 +37,9 @@ def success_figure(groups: Sequence[RunGroup]) -> Figure:
             (axes[0], group.steps / 1000, group.success),
             (axes[1], minutes, group.success_at(minutes)),
         ):
-            axis.plot(horizontal, success.mean((0, 2)), **style, linewidth=2.2, label=label)
+            axis.plot(
+                horizontal, success.mean((0, 2)), **style, linewidth=2.2, label=_of_group(group)
+            )
             if len(group.runs) >= MIN_RUNS:
                 bounds = [bootstrap_interval(at) for at in success.swapaxes(0, 1)]
                 axis.fill_between(
@@ -51,8 +53,13 @@ def success_figure(groups: Sequence[RunGroup]) -> Figure:
     for axis, label in zip(axes, (STEPS, "minutes"), strict=True):
         _success_axis(axis, label)
         axis.set_xlim(left=0)
+    what = []
+    if any(len(group.runs) > 1 for group in groups):
+        what.append(SINGLE_RUNS)
     if any(len(group.runs) >= MIN_RUNS for group in groups):
-        figure.suptitle("bands: 95 % stratified bootstrap interval of the mean", fontsize="small")
+        what.append("bands: 95 % stratified bootstrap interval of the mean")
+    if what:
+        figure.suptitle("; ".join(what), fontsize="small")
     _legend_below(figure, axes)
     return figure
 
@@ -66,19 +73,22 @@ def task_figure(groups: Sequence[RunGroup]) -> Figure:
         for index, group in enumerate(groups):
             success = group.success[:, :, k].mean(0)
             style = _style(index)
-            axis.plot(group.steps / 1000, success, **style, linewidth=2.0, label=group.label)
+            axis.plot(group.steps / 1000, success, **style, linewidth=2.0, label=_of_group(group))
             for run in group.runs if len(group.runs) > 1 else ():
                 thin = style | {"linewidth": 0.6, "marker": ""}
                 axis.plot(run.steps / 1000, run.success[:, k], **thin)
         axis.set_title(tasks[k], fontsize="medium")
+    axes[0].set_xlim(left=0)
+    if any(len(group.runs) > 1 for group in groups):
+        figure.suptitle(SINGLE_RUNS, fontsize="small")
     _legend_below(figure, axes)
     return figure
 
 
 def level_figure(groups: Sequence[RunGroup], level: float) -> Figure:
-    """Vector steps and minutes until each run first reached this mean success, a line per group,
-    both panels in the order of the table of levels. An arrow is where a run ended without it; a
-    stroke is the median."""
+    """Vector steps and minutes until each run first reached this mean success, a line per group and
+    a dot per run, both panels in the order of the table of levels. An arrow is where a run ended
+    without it; a stroke is the median."""
     times = times_to_level(groups, level)
     figure, axes = plt.subplots(
         1, 2, figsize=(11, 1.3 + 0.32 * len(times)), sharey=True, layout="constrained"
@@ -95,11 +105,12 @@ def level_figure(groups: Sequence[RunGroup], level: float) -> Figure:
                 axis.plot(values[first.median], row, "|", color=color, markersize=18)
     for axis, label in zip(axes, (STEPS, "minutes"), strict=True):
         axis.set_xlabel(label)
-        axis.set_xlim(left=0)
+        axis.set_xlim(0, 1.04 * axis.dataLim.xmax)
         axis.grid(alpha=0.3)
-    axes[0].set_yticks(range(len(times)), [group.label for group in times])
+    axes[0].set_yticks(range(len(times)), [_literal(group.label) for group in times])
     axes[0].set_ylim(len(times) - 0.5, -0.5)
-    figure.suptitle(f"until a mean success of {level:g}; arrow: not until there", fontsize="small")
+    what = "dot: a run; stroke: their median; arrow: a run that ended without it"
+    figure.suptitle(f"first evaluation with a mean success ≥ {level:g}; {what}", fontsize="small")
     return figure
 
 
@@ -108,11 +119,12 @@ def run_figure(runs: Sequence[RunResults], labels: Sequence[str]) -> Figure:
     tasks = list(dict.fromkeys(task for run in runs for task in run.tasks))
     figure, axes = _grid(len(runs), 4, 3.6)
     for axis, run, label in zip(axes, runs, labels, strict=True):
+        axis.plot(run.steps / 1000, run.mean, color="black", linewidth=2.5, label="mean")
         for task, success in zip(run.tasks, run.success.T, strict=True):
             style = _style(tasks.index(task))
             axis.plot(run.steps / 1000, success, **style, linewidth=1.2, label=task)
-        axis.plot(run.steps / 1000, run.mean, color="black", linewidth=2.5, label="mean")
-        axis.set_title(label, fontsize="medium")
+        axis.set_title(_literal(label), fontsize="medium")
+    axes[0].set_xlim(left=0)
     _legend_below(figure, axes)
     return figure
 
@@ -151,7 +163,7 @@ def weight_figure(run: RunResults, title: str) -> Figure:
         axes[-1, column].set_xlabel(STEPS)
     for axis, kind in zip(axes[:, 0], kinds, strict=True):
         axis.set_ylabel(KINDS[kind])
-    figure.suptitle(title)
+    figure.suptitle(_literal(title))
     _legend_below(figure, axes.flat)
     return figure
 
@@ -178,8 +190,9 @@ def _draw_weights(
         axis.text(0.5, 0.5, "not logged", transform=axis.transAxes, ha="center")
         return
     for k, task in enumerate(tasks):
-        style = _style(k) | {"marker": ""}
-        axis.plot(steps / 1000, values[:, k], **style, linewidth=1.4, label=task)
+        # The first ones are wider, so that equal lines do not hide each other.
+        style = _style(k) | {"marker": "", "linewidth": 2.6 - 1.6 * k / max(len(tasks) - 1, 1)}
+        axis.plot(steps / 1000, values[:, k], **style, label=task)
 
 
 def _grid(panels: int, most_columns: int, size: float) -> tuple[Figure, list[Axes]]:
@@ -213,6 +226,18 @@ def _style(index: int) -> dict[str, Any]:
     return {"color": f"C{index % 10}", "linestyle": line, "marker": "o", "markersize": 3}
 
 
+def _of_group(group: RunGroup) -> str:
+    runs = f" ({len(group.runs)} runs)" if len(group.runs) > 1 else ""
+    return _literal(group.label + runs)
+
+
+def _literal(text: str) -> str:
+    """The text as it is: matplotlib sets what is between dollars as mathematics, and leaves out of
+    legends what begins with an underscore."""
+    hidden = "\u200b" if text.startswith("_") else ""
+    return hidden + text.replace("$", r"\$")
+
+
 def _success_axis(axis: Axes, label: str) -> None:
     axis.set_xlabel(label)
     axis.set_ylim(-0.03, 1.03)
@@ -225,11 +250,12 @@ def _legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    fitting = int(11.5 * figure.get_figwidth() / (max(map(len, entries)) + 8))
+    fitting = max(1, int(11.5 * figure.get_figwidth() / (max(map(len, entries)) + 8)))
+    lines = -(-len(entries) // fitting)
     figure.legend(
         entries.values(),
         entries.keys(),
         loc="outside lower center",
-        ncols=max(1, min(len(entries), fitting)),
+        ncols=-(-len(entries) // lines),
         fontsize="small",
     )

@@ -17,7 +17,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from mtrl_fair.names import check_name
-from scripts.command_line import check_output, check_use, or_fail
+from scripts.command_line import check_output, check_use, or_fail, writing
 from scripts.figures import level_figure, run_figure, success_figure, task_figure, weight_figure
 from scripts.run_levels import DEFAULT_LEVEL
 from scripts.run_results import (
@@ -54,21 +54,30 @@ def main(words: list[str]) -> None:
     """Reads the runs, draws and writes the figure."""
     arguments = tyro.cli(Arguments, args=words)
     plt.rcParams["svg.hashsalt"] = "mtrl-fair"
-    or_fail(lambda: check_files(arguments.output))
     runs = read_runs(arguments.runs)
+    or_fail(lambda: check_files(arguments.output))
     figure = or_fail(lambda: draw(arguments, runs))
     for path in arguments.output:
         # Without its date, the same figure is the same file.
-        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        metadata = {"Date": None} if file_format(path) == "svg" else None
+        with writing("--output", path):
+            figure.savefig(path, dpi=150, metadata=metadata)
         print(f"written to {path}")
 
 
 def check_files(paths: Sequence[Path]) -> None:
     """Raises ValueError unless figures can be written there."""
+    if not paths:
+        raise ValueError("--output names no file: give at least one, or leave it out")
     formats = plt.figure().canvas.get_supported_filetypes()
     for path in paths:
         check_output("--output", path)
-        check_name("format", path.suffix[1:], formats)
+        check_name(f"ending of --output {path}", file_format(path), formats)
+
+
+def file_format(path: Path) -> str:
+    """What the ending of a figure's name stands for."""
+    return path.suffix[1:].lower()
 
 
 def draw(arguments: Arguments, runs: Sequence[RunResults]) -> Figure:

@@ -125,6 +125,9 @@ def read_runs(folders: Sequence[str]) -> list[RunResults]:
     """The runs that a command names; it ends with one line if there is none or one is bad."""
     if not folders:
         fail("no runs: give at least one run directory, before flags that take several values")
+    for folder, number in Counter(str(Path(folder).resolve()) for folder in folders).items():
+        if number > 1:
+            fail(f"the run {folder} was given {number} times: leave {number - 1} out")
     return or_fail(lambda: [read_run(folder) for folder in folders])
 
 
@@ -133,7 +136,8 @@ def read_run(folder: str) -> RunResults:
 
     Raises:
         RunError: there is no run, or it is not one of train.py.
-        ValueError: it has no evaluation yet, or none of this version, which times them.
+        ValueError: it has no evaluation yet, none of this version, which times them, or one that
+            cannot be read.
     """
     run = RunDirectory.open(folder)
     settings = flatten(to_dict(TrainConfig())) | flatten(run.config)
@@ -141,10 +145,18 @@ def read_run(folder: str) -> RunResults:
     tasks = tuple(task_names(names[0] if len(names) == 1 else names))
     success: dict[int, dict[str, float]] = {}
     for row in run.evaluations():
-        success.setdefault(int(row["step"]), {})[row["task"]] = float(row["success"])
+        try:
+            success.setdefault(int(row["step"]), {})[row["task"]] = float(row["success"])
+        except ValueError as error:
+            raise ValueError(
+                f"{run.path / 'evaluations.csv'} is damaged ({error}): restore it"
+            ) from error
     complete = [step for step, found in success.items() if found.keys() == set(tasks)]
     if not complete:
-        raise ValueError(f"{folder} has no evaluation yet: wait for its first one")
+        raise ValueError(
+            f"{folder} has no evaluation yet: wait for its first one, or leave it out if it was"
+            " stopped"
+        )
     seconds = {line["step"]: line[SECONDS] for line in run.metrics() if SECONDS in line}
     if missing := [step for step in complete if step not in seconds]:
         raise ValueError(
@@ -166,8 +178,7 @@ def group_runs(runs: Sequence[RunResults], labels: Sequence[str] = ()) -> list[R
     `MAY_DIFFER`, named for the settings in which groups differ.
 
     Raises:
-        ValueError: the number of labels is not that of the runs, or tasks differ, or see
-            `RunGroup.of`.
+        ValueError: tasks differ, or see `check_labels` and `RunGroup.of`.
     """
     names = label_runs(runs, labels)
     for run in runs:
@@ -214,19 +225,21 @@ def note_unequal_intervals(runs: Sequence[RunResults]) -> None:
 
 
 def check_labels(runs: Sequence[RunResults], labels: Sequence[str]) -> None:
-    """Raises ValueError unless there is one label per run, or none."""
+    """Raises ValueError unless there is one label per run, which is not empty, or none."""
     if labels and len(labels) != len(runs):
         raise ValueError(
             f"{len(labels)} labels were given for {len(runs)} runs: give one per run, the same one"
             " for runs that differ in their seed"
         )
+    if not all(label.strip() for label in labels):
+        raise ValueError("--labels has an empty one: give every run a name")
 
 
 def label_runs(runs: Sequence[RunResults], labels: Sequence[str] = ()) -> Sequence[str]:
     """The labels given, or for each run the settings in which not all agree.
 
     Raises:
-        ValueError: the number of labels is not that of the runs.
+        ValueError: see `check_labels`.
     """
     check_labels(runs, labels)
     return labels or _labels(runs)

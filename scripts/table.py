@@ -116,7 +116,7 @@ def summary_table(groups: Sequence[RunGroup], step: float) -> str:
                 group.label,
                 str(len(group.runs)),
                 f"{step:,.0f}",
-                f"{group.minutes[so_far][-1]:.0f}",
+                _minutes(group.minutes[so_far][-1]),
                 _with_interval(scores[:, -1], mean),
                 _with_interval(scores[:, -1], interquartile_mean)
                 if len(scores) >= MIN_RUNS
@@ -138,23 +138,31 @@ def level_table(groups: Sequence[RunGroup], level: float) -> str:
             times.label,
             str(len(times.steps.reached)),
             str(times.steps.reached.sum()),
-            _spread(times.steps),
-            _spread(times.minutes),
+            _spread(times.steps, _steps),
+            _spread(times.minutes, _minutes),
         ]
         for times in times_to_level(groups, level)
     ]
     return markdown_table(header, rows)
 
 
-def _spread(times: FirstTimes) -> str:
-    shown = [_time(*time) for time in zip(times.values, times.reached, strict=True)]
+def _spread(times: FirstTimes, show: Callable[[float], str]) -> str:
+    shown = [_time(*time, show) for time in zip(times.values, times.reached, strict=True)]
     if times.median is None:
         return "; ".join(shown)
     return f"{shown[times.median]} [{shown[0]}, {shown[-1]}]"
 
 
-def _time(value: float, reached: bool) -> str:
-    return f"{'' if reached else '> '}{value:,.0f}"
+def _time(value: float, reached: bool, show: Callable[[float], str]) -> str:
+    return f"{'' if reached else '> '}{show(value)}"
+
+
+def _steps(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _minutes(value: float) -> str:
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
 
 
 def task_level_table(groups: Sequence[RunGroup], level: float) -> str:
@@ -164,7 +172,7 @@ def task_level_table(groups: Sequence[RunGroup], level: float) -> str:
         [
             group.label,
             str(run.settings["seed"]),
-            *(_time(*time) for time in task_steps_to_level(run, level)),
+            *(_time(*time, _steps) for time in task_steps_to_level(run, level)),
         ]
         for group in groups
         for run in group.runs
@@ -199,7 +207,7 @@ def task_table(groups: Sequence[RunGroup], step: int | None) -> str:
                     str(run.settings["seed"]),
                     " ".join(run.commits),
                     f"{at:,.0f}",
-                    f"{run.seconds[index] / 60:.0f}",
+                    _minutes(run.seconds[index] / 60),
                     *(f"{value:.2f}" for value in run.success[index]),
                     f"{run.mean[index]:.3f}",
                 ]
@@ -213,12 +221,20 @@ def residual_table(runs: Sequence[RunResults], labels: Sequence[str], step: floa
     and actor; nothing for a network whose combiner solves no equation.
 
     Raises:
-        ValueError: there are no residuals, or none until this step, see `read_residuals`.
+        ValueError: there are no residuals, or none until this step, or a run ends before it, or see
+            `read_residuals`.
     """
     logged = [read_residuals(run) for run in runs]
     ends = [steps[-1] for residuals in logged for steps, _ in residuals.values()]
     if not ends:
         raise ValueError("no run has residuals: only those with fairgrad or nash_mtl have")
+    for run, residuals in zip(runs, logged, strict=True):
+        end = max([run.steps[-1], *(steps[-1] for steps, _ in residuals.values())])
+        if step is not None and residuals and step > end:
+            raise ValueError(
+                f"--step is {step:.0f}, but {run.path} ends at step {end:.0f}: choose an earlier"
+                " one"
+            )
     last = min(ends) if step is None else step
     rows = [
         [

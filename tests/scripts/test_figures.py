@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scripts import plot
-from scripts.figures import run_figure, success_figure, task_figure, weight_figure
+from scripts.figures import level_figure, run_figure, success_figure, task_figure, weight_figure
 from scripts.run_results import group_runs, read_run, read_runs
 from scripts.run_statistics import bootstrap_interval
 from tests.scripts.written_runs import TASKS, make_run, success
@@ -79,7 +79,7 @@ def test_the_run_figure_shows_whole_runs_and_one_colour_per_task(tmp_path):
     assert lines["two", "door-open-v3"].get_color() != push[0].get_color()
     np.testing.assert_allclose(push[0].get_ydata(), [success(1, step, 0) for step in (1000, 9000)])
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert shown == ["reach-v3", "push-v3", "mean", "door-open-v3"]
+    assert shown == ["mean", "reach-v3", "push-v3", "door-open-v3"]
 
 
 def test_the_weight_figure_shows_weights_norms_and_shares(tmp_path):
@@ -125,3 +125,20 @@ def test_a_figure_leaves_out_what_comes_after_a_step(tmp_path):
         for axis in plot.draw(arguments, runs).axes:
             assert {tuple(line.get_xdata()) for line in axis.lines} == {(1, 2)}
             assert axis.get_xlim()[1] < 3
+
+
+def test_labels_are_drawn_as_they_are(tmp_path):
+    labels = ["_a", "cost $x_{$", r"b\$"]
+    runs = read_runs([make_run(tmp_path, f"{i}$_$", combiner=f"{i}") for i in range(3)])
+    groups = group_runs(runs, labels)
+    for figure in (success_figure(groups), task_figure(groups)):
+        texts = figure.legends[0].get_texts()
+        shown = [text._preprocess_math(text.get_text()) for text in texts]
+        assert [(text.lstrip("\u200b"), math) for text, math in shown] == [
+            (label, False) for label in labels
+        ]
+    figure = level_figure(groups, 0.5)
+    assert [label.get_text().lstrip("\u200b") for label in figure.axes[0].get_yticklabels()]
+    figure.draw_without_rendering()
+    run_figure(runs, labels).draw_without_rendering()
+    weight_figure(runs[0], labels[1]).draw_without_rendering()

@@ -38,17 +38,13 @@ def test_a_table_of_levels_has_each_run_s_first_evaluation_with_it(levels, capsy
     header, _, *lines = capsys.readouterr().out.splitlines()
     assert cells(header)[1:] == ["runs", "reached", "steps to 0.045", "minutes to 0.045"]
     assert [cells(line) for line in lines] == [
-        [
-            "si",
-            "4",
-            "4",
-            "1,000 [1,000, 3,000]",
-            "1 [1, 3]",
-        ],  # with the second, half of them had it
-        ["ls", "3", "2", "4,000 [3,000, > 5,000]", "4 [3, > 5]"],
-        ["rlw", "3", "1", "> 4,000 [4,000, > 4,000]", "4; > 4; > 4"],
-        ["uw", "2", "0", "> 2,000; > 3,000", "> 2; > 3"],
-        ["cut", "3", "2", "3,000; 4,000; > 1,000", "3; 4; > 1"],  # its third may be the first
+        # With the second, half of them had it.
+        ["si", "4", "4", "1,000 [1,000, 3,000]", "1.1 [1.1, 3.0]"],
+        ["ls", "3", "2", "4,000 [3,000, > 5,000]", "4.0 [3.0, > 4.9]"],
+        ["rlw", "3", "1", "> 4,000 [4,000, > 4,000]", "4.0; > 3.9; > 3.9"],
+        ["uw", "2", "0", "> 2,000; > 3,000", "> 2.0; > 3.0"],
+        # Its third may be the first.
+        ["cut", "3", "2", "3,000; 4,000; > 1,000", "3.0; 4.0; > 1.0"],
     ]
 
 

@@ -17,13 +17,13 @@ def test_a_summary_counts_what_all_runs_have(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert cells(lines[0])[1:] == ["runs", "steps", "minutes", "mean success", "IQM", "best mean"]
     found = cells(lines[2])
-    assert found[:4] == ["fairgrad", "3", "3,000", "3"]
+    assert found[:4] == ["fairgrad", "3", "3,000", "3.0"]
     assert found[4].startswith("0.045 [0.0")
     assert found[6:] == ["0.045"]
-    assert cells(lines[3]) == ["ls", "1", "3,000", "3", "0.035", "", "0.035"]
+    assert cells(lines[3]) == ["ls", "1", "3,000", "3.0", "0.035", "", "0.035"]
     table.main([paths[0], "--step", "2000", "--labels", "mine"])
     found = cells(capsys.readouterr().out.splitlines()[2])
-    assert found[:5] == ["mine", "1", "2,000", "2", "0.025"]
+    assert found[:5] == ["mine", "1", "2,000", "2.0", "0.025"]
 
 
 def test_the_best_mean_is_that_of_each_run_s_own_best_evaluation(tmp_path, capsys):
@@ -41,12 +41,16 @@ def test_the_best_mean_is_that_of_each_run_s_own_best_evaluation(tmp_path, capsy
 
 
 def test_a_table_of_tasks_has_one_line_per_run(tmp_path, capsys):
-    runs = [make_run(tmp_path, "one"), make_run(tmp_path, "two", seed=7, combiner="ls")]
+    runs = [
+        make_run(tmp_path, "one", steps=(9500, 12000)),
+        make_run(tmp_path, "two", seed=7, combiner="ls"),
+    ]
     table.main([*runs, "--table", "tasks"])
     lines = capsys.readouterr().out.splitlines()
     assert cells(lines[0])[1:] == ["seed", "commit", "steps", "minutes", *TASKS, "mean"]
     (commit,) = read_run(runs[0]).commits
-    assert cells(lines[3]) == ["ls", "7", commit, "3,000", "3", "0.10", "0.11", "0.105"]
+    assert cells(lines[2])[:5] == ["fairgrad", "0", commit, "12,000", "12"]
+    assert cells(lines[3]) == ["ls", "7", commit, "3,000", "3.1", "0.10", "0.11", "0.105"]
 
 
 def test_a_table_of_curves_has_every_evaluation(tmp_path, capsys):
