@@ -131,14 +131,13 @@ def test_labels_are_drawn_as_they_are(tmp_path):
     labels = ["_a", "cost $x_{$", r"b\$"]
     runs = read_runs([make_run(tmp_path, f"{i}$_$", combiner=f"{i}") for i in range(3)])
     groups = group_runs(runs, labels)
-    for figure in (success_figure(groups), task_figure(groups)):
-        texts = figure.legends[0].get_texts()
+    ticks = level_figure(groups, 0.5).axes[0].get_yticklabels()
+    legends = [figure(groups).legends[0].get_texts() for figure in (success_figure, task_figure)]
+    for texts in (ticks, *legends):
         shown = [text._preprocess_math(text.get_text()) for text in texts]
         assert [(text.lstrip("\u200b"), math) for text, math in shown] == [
             (label, False) for label in labels
         ]
-    figure = level_figure(groups, 0.5)
-    assert [label.get_text().lstrip("\u200b") for label in figure.axes[0].get_yticklabels()]
-    figure.draw_without_rendering()
-    run_figure(runs, labels).draw_without_rendering()
-    weight_figure(runs[0], labels[1]).draw_without_rendering()
+    (first, *_), title = run_figure(runs, labels).axes, weight_figure(runs[0], labels[1])._suptitle
+    assert first.title._preprocess_math(first.get_title()) == ("\u200b_a", False)
+    assert title._preprocess_math(title.get_text()) == (labels[1], False)
