@@ -79,7 +79,7 @@ class CombinerConfig:
     """Divide each task's gradient by its running norm before solving; the weight of a new squared
     norm (fairgrad with an alpha other than 1)."""
     max_weight: float | None = None
-    """Cut larger task weights to this (fairgrad)."""
+    """Cut larger task weights to this, before `scale` (fairgrad)."""
     warmup_steps: int = 0
     """So many first updates follow the sum of the task gradients (fairgrad)."""
     options: dict[str, float] = field(default_factory=dict)
@@ -189,6 +189,12 @@ class TrainConfig:
         fairgrad = "fairgrad" in self.combiners()
         unscaled = self.combining.precondition or self.solver == "newton"
         conditions = [
+            (
+                "combiner",
+                not (self.combining.critic and self.combining.actor)
+                or self.agent.combine_temperature,
+                "--combining.critic None or --combining.actor None",
+            ),
             ("combining.precondition", self.solver != "newton", "--solver sgd or least_squares"),
             (
                 "combining.norm_rate",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import io
 import json
 import os
 import platform
@@ -104,10 +105,9 @@ class RunDirectory:
         run = cls(path, config, columns)
         run.lock()
         (path / "checkpoints").mkdir()
-        run.write_config(run.config)
+        run.write_config(config)
         write_json(path / "metadata.json", describe_machine() | {"resumed": []})
-        with (path / "evaluations.csv").open("w", newline="") as file:
-            csv.writer(file).writerow(run.columns)
+        run.write_evaluations([])
         return run
 
     @classmethod
@@ -126,16 +126,29 @@ class RunDirectory:
         config = _parse((path / "config.json").read_text(errors="replace"), path / "config.json")
         return cls(path, config, columns)
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
-        """Replaces `config.json`, for a run that is prolonged."""
-        self.config = dict(config)
-        write_json(self.path / "config.json", self.config)
+    def continue_from(
+        self, step: int, config: Mapping[str, Any], kept_until: int | None = None
+    ) -> None:
+        """For a run whose state was loaded: drops the metrics and evaluations that a killed run
+        left after the step, adds to `metadata.json` what continues the run, and from which step,
+        and replaces `config.json`.
 
-    def note_resume(self, step: int) -> None:
-        """Adds to `metadata.json` what continues the run, and from which step."""
+        Args:
+            kept_until: the last step whose metrics and evaluations are kept; None: `step`.
+
+        Raises:
+            RunError: a file cannot be read; nothing has changed then.
+        """
         metadata = self.metadata()
+        self.rewind(step if kept_until is None else kept_until)
         resumed = [*metadata.get("resumed", []), {"step": step} | describe_machine()]
         write_json(self.path / "metadata.json", metadata | {"resumed": resumed})
+        self.write_config(config)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Replaces `config.json`."""
+        self.config = dict(config)
+        write_json(self.path / "config.json", self.config)
 
     def metadata(self) -> dict[str, Any]:
         """What `metadata.json` holds; nothing if there is none.
@@ -248,29 +261,38 @@ class RunDirectory:
         path = self.path / "metrics.jsonl"
         return [_parse(line, path, number) for number, line in enumerate(_whole_lines(path), 1)]
 
+    def write_evaluations(self, rows: Iterable[Mapping[str, str]]) -> None:
+        """Replaces `evaluations.csv`, whole or not at all."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.path / "evaluations.csv", text.getvalue())
+
     def rewind(self, step: int) -> None:
         """Drops the metrics and evaluations after a step, which a killed run leaves behind.
 
         Raises:
             RunError: as `evaluations` and `metrics`; nothing has changed then.
         """
-        kept = [row.values() for row in self.evaluations() if int(row[self.columns[0]]) <= step]
+        kept = [row for row in self.evaluations() if int(row[self.columns[0]]) <= step]
         metrics = self.path / "metrics.jsonl"
         lines = zip(_whole_lines(metrics), self.metrics(), strict=True)
         kept_lines = [line for line, found in lines if found["step"] <= step]
-        path = self.path / "evaluations.csv"
-        write_text(path, "".join(",".join(row) + "\r\n" for row in [self.columns, *kept]))
+        self.write_evaluations(kept)
         if metrics.exists():
             write_text(metrics, "".join(kept_lines))
 
 
 def describe_machine() -> dict[str, Any]:
     """What a result depends on besides its configuration: versions, commit, machine, command."""
-    status = _git("status", "--porcelain")
+    # An installed copy may lie within a repository of its user's.
+    ours = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
+    status = _git("status", "--porcelain") if ours else None
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": _git("rev-parse", "HEAD") if ours else None,
         "uncommitted_changes": None if status is None else bool(status),
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {

@@ -21,8 +21,10 @@ from mtrl_fair.runs import RunDirectory, write_json, write_text
 from scripts.command_line import fail, or_fail, writing
 from scripts.run_results import SECONDS, RunResults, read_runs
 from scripts.run_weights import (
+    LOGGED,
     NETWORKS,
     RESIDUAL_PREFIX,
+    SHARES,
     SOLVING,
     averaged,
     metric_key,
@@ -77,13 +79,14 @@ def main(words: list[str]) -> None:
 
 
 def check_metrics(runs: Sequence[RunResults], prefixes: Sequence[str]) -> None:
-    """Raises ValueError if a run has no metric whose name begins so, or they are kept anyway."""
+    """Raises ValueError if a run has no metric whose name begins so, or all are kept anyway."""
     for run in runs:
         names = {key for line in run.run.metrics() for key in line} - {"step"}
         for prefix in prefixes:
-            if f"{prefix}/".startswith(RESIDUAL_PREFIX):
-                raise ValueError(f"--metrics {prefix}: residuals are always kept, leave it out")
-            if not any(name.startswith(prefix) for name in names):
+            chosen = {name for name in names if name.startswith(prefix)}
+            if chosen and chosen <= kept_anyway(run):
+                raise ValueError(f"--metrics {prefix}: what begins so is kept anyway, leave it out")
+            if not chosen:
                 raise ValueError(
                     f"--metrics {prefix}: no metric of {run.path} begins so; it has those of"
                     f" {', '.join(sorted({name.partition('/')[0] + '/' for name in names}))}"
@@ -158,12 +161,11 @@ def metrics_of(run: RunResults, parts: int, prefixes: Sequence[str]) -> list[Lin
 
 
 def averaged_metrics(run: RunResults, prefix: str, parts: int) -> list[Line]:
-    """Arithmetic means of the metrics whose names begin so, over equal parts of the lines that
-    have one of them; no line if there is none. The times of evaluations and residuals are no such
-    metrics."""
+    """Arithmetic means of the metrics whose names begin so and that are not kept anyway, over equal
+    parts of the lines that have one of them; no line if there is none."""
+    kept = kept_anyway(run)
 
     def chosen(line: dict[str, Any]) -> list[str]:
-        kept = (SECONDS, *(RESIDUAL_PREFIX + network for network in NETWORKS))
         return [key for key in line if key.startswith(prefix) and key not in kept]
 
     logged = [line for line in run.run.metrics() if chosen(line)]
@@ -177,12 +179,25 @@ def averaged_metrics(run: RunResults, prefix: str, parts: int) -> list[Line]:
     return lines
 
 
+def kept_anyway(run: RunResults) -> set[str]:
+    """The metrics that a copy has in its own way: the times of evaluations, task weights, gradient
+    norms and their shares, and residuals."""
+    of_tasks = {
+        metric_key(kind, task, network)
+        for kind in (*LOGGED, *SHARES)
+        for task in run.tasks
+        for network in NETWORKS
+    }
+    return {SECONDS, *of_tasks, *(RESIDUAL_PREFIX + network for network in NETWORKS)}
+
+
 def residuals_of(run: RunResults) -> list[Line]:
-    """Lines with residuals of the networks that have them, at equal distances if they are many:
-    averages would lose the median and the infinite ones."""
+    """Lines with residuals of the networks that have them, evenly chosen if they are many: averages
+    would lose the median and the infinite ones."""
     keys = [RESIDUAL_PREFIX + network for network in NETWORKS if run.combiner(network) in SOLVING]
     logged = [line for line in run.run.metrics() if any(key in line for key in keys)]
-    chosen = [logged[part[0]] for part in parts_of(len(logged), MAX_RESIDUAL_LINES)]
+    number = min(len(logged), MAX_RESIDUAL_LINES)
+    chosen = [logged[round(index)] for index in np.linspace(0, len(logged) - 1, number)]
     return [_line(line["step"], {key: line[key] for key in keys if key in line}) for line in chosen]
 
 
@@ -201,8 +216,9 @@ def write_copy(run: RunResults, metrics: list[Line], target: Path) -> None:
     """Writes the copy of a run."""
     target.mkdir(parents=True, exist_ok=True)
     write_json(target / "metadata.json", without_folders(run.run.metadata()))
-    for name in ("config.json", "evaluations.csv"):
-        write_text(target / name, (run.path / name).read_bytes().decode())
+    write_json(target / "config.json", run.run.config)
+    evaluations = [row for row in run.run.evaluations() if int(row["step"]) in run.steps]
+    RunDirectory(target, run.run.config).write_evaluations(evaluations)
     write_text(target / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in metrics))
 
 
@@ -210,7 +226,7 @@ def without_folders(metadata: Any) -> Any:
     """Metadata whose commands have files by their names only, not where they are."""
     if isinstance(metadata, dict):
         return {
-            key: [re.sub(r"[^=]*/", "", word) for word in value]
+            key: [re.sub(r"[^=]*/", "", word.rstrip("/")) for word in value]
             if key == "command"
             else without_folders(value)
             for key, value in metadata.items()

@@ -48,7 +48,7 @@ def split_name(
         return rest[0], rest[1:]
     for index in range(1, len(rest)):
         before = rest[index - 1]
-        if rest[index] in names and ("=" in before or not before.startswith("-")):
+        if rest[index] in names and ("=" in before or not before.startswith("--")):
             return rest[index], rest[:index] + rest[index + 1 :]
     return None, rest
 
@@ -111,7 +111,7 @@ def resolve_device(name: str) -> torch.device:
     """
     present = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     if name == "auto":
-        return torch.device(present[-1] if len(present) == 1 else "cuda:0")
+        return torch.device("cuda:0" if len(present) > 1 else "cpu")
     canonical = "cuda:0" if name == "cuda" else name
     if canonical not in present:
         raise ValueError(f"the device {name!r} is not there: choose auto or {', '.join(present)}")

@@ -30,9 +30,10 @@ def success_figure(groups: Sequence[RunGroup]) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
     for index, group in enumerate(groups):
         style = _style(index)
-        # Runs are averaged at common steps, and at minutes at which all of them were under way.
+        # Runs are averaged at common steps, and at minutes between all runs' first and last ones.
+        first = max(run.seconds[0] for run in group.runs) / 60
         last = min(run.seconds[-1] for run in group.runs) / 60
-        minutes = np.unique(np.minimum(group.minutes, last))
+        minutes = np.unique(np.clip(group.minutes, first, last)) if first <= last else np.array([])
         for axis, horizontal, success in (
             (axes[0], group.steps / 1000, group.success),
             (axes[1], minutes, group.success_at(minutes)),
@@ -40,7 +41,7 @@ def success_figure(groups: Sequence[RunGroup]) -> Figure:
             axis.plot(
                 horizontal, success.mean((0, 2)), **style, linewidth=2.2, label=_of_group(group)
             )
-            if len(group.runs) >= MIN_RUNS:
+            if len(group.runs) >= MIN_RUNS and len(horizontal):
                 bounds = [bootstrap_interval(at) for at in success.swapaxes(0, 1)]
                 axis.fill_between(
                     horizontal, *np.transpose(bounds), color=style["color"], alpha=0.18
@@ -135,7 +136,7 @@ def weight_figure(run: RunResults, title: str) -> Figure:
 
     A weight times its gradient norm is the length of what a task adds to the shared direction (of
     every method but `moco` and `graddrop`, see docs/metrics.md); the plain sum's share is what it
-    would add without weights. Values are means over sixtieths of the run.
+    would add without weights. Values are means over sixtieths of the run, see `averaged`.
 
     Raises:
         ValueError: the run logged no weights.

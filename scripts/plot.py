@@ -59,7 +59,7 @@ def main(words: list[str]) -> None:
     figure = or_fail(lambda: draw(arguments, runs))
     for path in arguments.output:
         # Without its date, the same figure is the same file.
-        metadata = {"Date": None} if file_format(path) == "svg" else None
+        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(file_format(path))
         with writing("--output", path):
             figure.savefig(path, dpi=150, metadata=metadata)
         print(f"written to {path}")
@@ -69,7 +69,7 @@ def check_files(paths: Sequence[Path]) -> None:
     """Raises ValueError unless figures can be written there."""
     if not paths:
         raise ValueError("--output names no file: give at least one, or leave it out")
-    formats = plt.figure().canvas.get_supported_filetypes()
+    formats = Figure().canvas.get_supported_filetypes()
     for path in paths:
         check_output("--output", path)
         check_name(f"ending of --output {path}", file_format(path), formats)
@@ -103,7 +103,7 @@ def draw(arguments: Arguments, runs: Sequence[RunResults]) -> Figure:
         note_chosen_ends(runs)
         return success_figure(groups) if arguments.figure == "success" else task_figure(groups)
     check_labels(runs, arguments.labels)
-    labels = arguments.labels or tuple(run.path.name for run in runs)
+    labels = arguments.labels or tuple(run.path.resolve().name for run in runs)
     if arguments.figure == "runs":
         return run_figure(runs, labels)
     if len(runs) > 1:

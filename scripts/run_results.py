@@ -48,8 +48,8 @@ class RunResults:
         return tuple(dict.fromkeys((part.get("commit") or "unknown")[:7] for part in parts))
 
     def combiner(self, network: str) -> str:
-        """The combiner of the critic or the actor."""
-        return self.settings[f"combining.{network}"] or self.settings["combiner"]
+        """The combiner of the critic, the actor or the temperature."""
+        return self.settings.get(f"combining.{network}") or self.settings["combiner"]
 
     @property
     def mean(self) -> Float[np.ndarray, "evaluation"]:
@@ -219,7 +219,7 @@ def note_unequal_intervals(runs: Sequence[RunResults]) -> None:
     if len(intervals) > 1:
         print(
             f"note: the runs were evaluated every {', '.join(map(str, intervals))} steps: those"
-            " evaluated more often tend to reach a level earlier",
+            " evaluated more often tend to reach a level earlier and to have a higher best",
             file=sys.stderr,
         )
 
@@ -253,7 +253,8 @@ def _labels(runs: Sequence[RunResults]) -> list[str]:
     last = Counter(key.rpartition(".")[2] for key in differing)
 
     def describe(run: RunResults) -> str:
-        used = {run.combiner(network) for network in ("critic", "actor")}
+        temperature = ["temperature"] if run.settings["agent.combine_temperature"] else []
+        used = {run.combiner(network) for network in ("critic", "actor", *temperature)}
         words = []
         for key in differing:
             short = key.rpartition(".")[2]

@@ -20,6 +20,8 @@ SOLVING = ("fairgrad", "nash_mtl")
 
 Weights = dict[str, dict[str, Float[np.ndarray, "line task"]]]
 """By network, then by kind, of `LOGGED` and `SHARES`; NaN where a value is missing."""
+Residuals = dict[str, tuple[Float[np.ndarray, "line"], Float[np.ndarray, "line"]]]
+"""By network: steps and values."""
 
 
 def read_weights(run: RunResults) -> tuple[Float[np.ndarray, "line"], Weights]:
@@ -55,9 +57,7 @@ def metric_key(kind: str, task: str, network: str) -> str:
     return f"fairness/{kind}/{task}/{network}"
 
 
-def read_residuals(
-    run: RunResults,
-) -> dict[str, tuple[Float[np.ndarray, "line"], Float[np.ndarray, "line"]]]:
+def read_residuals(run: RunResults) -> Residuals:
     """The steps and residuals (docs/metrics.md) that a run logged, infinite where they are not
     finite, by network, for those whose combiner solves an equation.
 
@@ -85,17 +85,18 @@ def read_residuals(
 def averaged(
     steps: Float[np.ndarray, "line"], weights: Weights, parts: int
 ) -> tuple[Float[np.ndarray, "part"], Weights]:
-    """Means over equal parts of the lines: geometric ones of positive weights and of norms, which
-    range over orders of magnitude, arithmetic ones of shares."""
+    """Means over equal parts of the lines: geometric ones of weights and norms, which range over
+    orders of magnitude; arithmetic ones of shares, and where a weight or norm is not positive."""
     lines = parts_of(len(steps), parts)
     result: Weights = {network: {} for network in weights}
     for network, values in weights.items():
         for kind, found in values.items():
-            if kind in SHARES:
-                result[network][kind] = _means(found, lines)
-            else:
-                positive = np.log(np.where(found > 0, found, np.nan))
-                result[network][kind] = np.exp(_means(positive, lines))
+            result[network][kind] = _means(found, lines)
+            if kind not in SHARES:
+                positive = np.array([~(found[part] <= 0).any(0) for part in lines])
+                logarithms = np.log(found, where=found > 0, out=np.full_like(found, np.nan))
+                geometric = np.exp(_means(logarithms, lines))
+                result[network][kind] = np.where(positive, geometric, result[network][kind])
     return np.array([steps[part].mean() for part in lines]), result
 
 

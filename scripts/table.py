@@ -27,7 +27,7 @@ from scripts.run_results import (
     read_runs,
 )
 from scripts.run_statistics import MIN_RUNS, bootstrap_interval, interquartile_mean, mean
-from scripts.run_weights import NETWORKS, read_residuals
+from scripts.run_weights import NETWORKS, Residuals, read_residuals
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,13 @@ def table(arguments: Arguments, runs: Sequence[RunResults]) -> str:
         return make(groups, level)
     note_chosen_ends(runs)
     if arguments.table == "tasks":
+        if arguments.step is not None:
+            common_step(runs, arguments.step)
         return task_table(groups, arguments.step)
     if arguments.table == "curves":
         return curve_table(groups)
+    if len(groups) > 1:
+        note_unequal_intervals(runs)
     return summary_table(groups, common_step(runs, arguments.step))
 
 
@@ -240,7 +244,7 @@ def residual_table(runs: Sequence[RunResults], labels: Sequence[str], step: floa
         [
             label,
             str(run.settings["seed"]),
-            *(cell for network in NETWORKS for cell in _residuals(residuals.get(network), last)),
+            *(cell for network in NETWORKS for cell in _residuals(run, residuals, network, last)),
         ]
         for run, label, residuals in zip(runs, labels, logged, strict=True)
     ]
@@ -248,14 +252,14 @@ def residual_table(runs: Sequence[RunResults], labels: Sequence[str], step: floa
     return markdown_table(["", "seed", *(f"{n}: {of}" for n in NETWORKS for of in shown)], rows)
 
 
-def _residuals(logged: tuple[np.ndarray, np.ndarray] | None, last: float) -> list[str]:
-    if logged is None:
+def _residuals(run: RunResults, logged: Residuals, network: str, last: float) -> list[str]:
+    if network not in logged:
         return ["", "", ""]
-    steps, values = logged
+    steps, values = logged[network]
     if last < steps[0]:
         raise ValueError(
-            f"--step is {last:.0f}, but the first residual is of step {steps[0]:.0f}: choose a"
-            " later step"
+            f"{run.path} has no residual up to step {last:.0f}, its first one is of step"
+            f" {steps[0]:.0f}: choose a later --step, or leave it or a shorter run out"
         )
     values = values[steps <= last]
     quantiles = np.quantile(values, [0.5, 0.9], method="higher")  # no means of infinite ones

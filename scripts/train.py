@@ -78,9 +78,6 @@ def main(arguments: list[str]) -> None:
             )
             run.unlock()
             return
-        or_fail(lambda: run.rewind(step))
-        run.note_resume(step)
-        run.write_config(to_dict(config))
     else:
         state = None
         config = settle_overlap(config, device)
@@ -137,6 +134,7 @@ def train(
             if state is not None:
                 saved = state
                 or_fail(lambda: loop.load_state_dict(saved))
+                or_fail(lambda: run.continue_from(loop.step, to_dict(config)))
             finished = loop.run(should_stop)
             if finished and loop.step < config.total_steps:
                 console.print(

@@ -32,8 +32,10 @@ class FairGrad(GramianCombiner):
         precondition: False runs "sgd" and "least_squares" on the raw Gramian, as published.
         norm_rate: divide each task's gradient by its running root mean square norm before solving;
             the weight of a new squared norm in it, in (0, 1]. None: off. Needs `num_tasks`.
-        max_weight: larger task weights are cut to it. None: off.
-        warmup_steps: so many first steps follow the sum of the task gradients.
+        max_weight: larger task weights are cut to it, before `scale`. None: off.
+        warmup_steps: so many first directions are the sum of the task gradients. Only `backward`,
+            `combine` and `differentiate` count, and update the running norms; weights of a
+            Gramian, `combiner(gramian)`, are those of the next direction.
         **options: see `Combiner`.
     """
 
@@ -108,5 +110,13 @@ class FairGrad(GramianCombiner):
         return solve(gramian, self.alpha, self.solver, precondition=self.precondition)
 
     def extra_repr(self) -> str:
-        own = ("alpha", "solver", "norm_rate", "max_weight", "warmup_steps", "scale")
+        own = (
+            "alpha",
+            "solver",
+            "precondition",
+            "norm_rate",
+            "max_weight",
+            "warmup_steps",
+            "scale",
+        )
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in own)

@@ -41,10 +41,9 @@ def train(
             # One that was killed before its first checkpoint begins again.
             if run.checkpoint_path(LATEST).is_file():
                 trainer.load_state_dict(run.load_checkpoint(LATEST, RESUMABLE))
-            run.note_resume(trainer.step)
-            run.write_config(run.config)
             # Within an epoch, what stands at this step is the epoch's end, which a kill cut off.
-            run.rewind(trainer.step - 1 if trainer.batch else trainer.step)
+            whole = trainer.step - 1 if trainer.batch else trainer.step
+            run.continue_from(trainer.step, run.config, kept_until=whole)
         return trainer.run(should_stop)
     finally:
         run.unlock()

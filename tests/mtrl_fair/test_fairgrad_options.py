@@ -101,6 +101,20 @@ def test_the_first_steps_follow_the_sum():
     torch.testing.assert_close(combine(combiner)[0], combine(FairGrad())[0])
 
 
+def test_weights_of_a_gramian_are_those_of_the_next_step_and_do_not_count():
+    combiner = FairGrad(num_tasks=K, warmup_steps=1)
+    gramian = ROWS @ ROWS.mT
+    for _ in range(3):
+        assert combiner(gramian).tolist() == [1, 1, 1]
+    combine(combiner)
+    torch.testing.assert_close(combiner(gramian), FairGrad()(gramian))
+
+
+def test_weights_are_cut_before_they_are_scaled():
+    _, info = combine(FairGrad(max_weight=0.1, scale="tasks"))
+    torch.testing.assert_close(info.weights, torch.full((K,), 0.1 * K))
+
+
 @pytest.mark.parametrize("options", [{"norm_rate": 0.2}, {"warmup_steps": 3}])
 def test_the_state_is_complete(options):
     combiner, other = (FairGrad(num_tasks=K, **options) for _ in range(2))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mtrl_fair import runs
 from mtrl_fair.checkpoints import load_checkpoint, save_checkpoint
 from mtrl_fair.metrics import MetricLogger
 from mtrl_fair.runs import RunDirectory, RunError
@@ -169,8 +170,7 @@ def test_metrics_reach_tensorboard_and_json_lines(tmp_path):
 def test_a_run_whose_lists_are_gone_can_be_rewound(run):
     for name in ("evaluations.csv", "metadata.json"):
         (run.path / name).unlink()
-    run.note_resume(5)
-    run.rewind(5)
+    run.continue_from(5, CONFIG)
     assert json.loads((run.path / "metadata.json").read_text())["resumed"][0]["step"] == 5
     header = "step,task,success,episodes,return,episode_length"
     assert (run.path / "evaluations.csv").read_text().splitlines() == [header]
@@ -199,3 +199,46 @@ def test_rewinding_drops_what_a_killed_run_left_after_its_checkpoint(run):
     logger.close()
     events = EventAccumulator(str(run.path)).Reload()
     assert [(e.step, e.value) for e in events.Scalars("x")] == [(5, 5), (10, 10), (15, -15)]
+
+
+@pytest.mark.parametrize("name", ["metadata.json", "metrics.jsonl", "evaluations.csv"])
+def test_a_run_that_cannot_be_read_is_not_continued(run, name):
+    run.add_evaluation(9, [("a", 0.5, 2, 1.0, 500.0)])
+    (run.path / "metrics.jsonl").write_text('{"step": 9}\n')
+    with (run.path / name).open("a") as file:
+        file.write("x\n")
+    before = {path: path.read_bytes() for path in run.path.glob("*.*")}
+    with pytest.raises(RunError, match=name):
+        run.continue_from(5, CONFIG | {"total_steps": 99})
+    assert before == {path: path.read_bytes() for path in run.path.glob("*.*")}
+
+
+def test_rewinding_keeps_what_needs_quotes(run):
+    for step in (5, 9):
+        run.add_evaluation(step, [('a, "b"', 0.5, 2, 1.0, 500.0)])
+    run.rewind(5)
+    (row,) = run.evaluations()
+    assert (row["step"], row["task"]) == ("5", 'a, "b"')
+
+
+def test_the_commit_is_that_of_this_program_only(tmp_path, monkeypatch):
+    def git(*words: str) -> str:
+        name = ("-c", "user.name=a", "-c", "user.email=a@b")
+        command = ["git", *name, "-C", str(tmp_path), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init")
+    git("commit", "--allow-empty", "--message", "a project of a user's")
+    installed = tmp_path / "venv" / "runs.py"
+    installed.parent.mkdir()
+    installed.write_text("")
+    monkeypatch.setattr(runs, "__file__", str(installed))
+    described = runs.describe_machine()
+    assert (described["commit"], described["uncommitted_changes"]) == (None, None)
+    git("add", ".")
+    git("commit", "--message", "its source")
+    described = runs.describe_machine()
+    assert (described["commit"], described["uncommitted_changes"]) == (
+        git("rev-parse", "HEAD"),
+        False,
+    )

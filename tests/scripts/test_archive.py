@@ -34,7 +34,7 @@ def test_the_figure_of_an_archive_is_that_of_its_run(tmp_path):
 def test_an_archive_is_a_run_without_checkpoints_and_folders(tmp_path):
     path = make_run(tmp_path, "run")
     metadata = json.loads((tmp_path / "run" / "metadata.json").read_text())
-    metadata["command"] = ["/home/me/train.py", "--run-dir=/home/me/x", "--seed", "1"]
+    metadata["command"] = ["/home/me/train.py", "--run-dir=/home/me/x/", "--seed", "1"]
     metadata["resumed"] = [{"step": 5, "command": ["train.py", "--resume", "/home/me/x"]}]
     (tmp_path / "run" / "metadata.json").write_text(json.dumps(metadata))
     archive.main([path, "--output", str(tmp_path / "kept"), "--lines", "7"])
@@ -70,7 +70,7 @@ def test_an_archive_keeps_averages_of_the_metrics_asked_for(tmp_path):
     for words, kept in [
         ([], {"q/mean/reach-v3"}),
         (["--metrics", "q/", "losses"], {"q/mean/reach-v3", "q/spread/reach-v3", "losses/critic"}),
-        (["--metrics", "charts/"], set()),
+        (["--metrics", "losses"], {"losses/critic"}),
     ]:
         archive.main([path, "--output", str(tmp_path / "kept"), "--lines", "6", *words])
         found = RunDirectory.open(str(tmp_path / "kept" / "run")).metrics()
@@ -79,7 +79,7 @@ def test_an_archive_keeps_averages_of_the_metrics_asked_for(tmp_path):
         names = {key for line in copied for key in line if not key.startswith("fairness/")}
         assert names == kept | {"step"}
         means = [line for line in copied if "q/mean/reach-v3" in line]
-        if kept:  # six parts of 30 lines; every second one has no Q
+        if "q/mean/reach-v3" in kept:  # six parts of 30 lines; every second one has no Q
             assert [line["step"] for line in means] == [300, 800, 1300, 1800, 2300, 2800]
             assert means[1]["q/mean/reach-v3"] == np.mean([700, 900])
 
@@ -109,11 +109,44 @@ def test_an_archive_keeps_single_residuals(tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "MAX_RESIDUAL_LINES", 10)
     archive.main([run, *words])
     for network, (steps, residuals) in read_residuals(read_run(kept)).items():
-        assert steps.tolist() == [300, 600, 900, 1200, 1500, 1800, 2100, 2400, 2700, 2900]
+        assert steps.tolist() == [300, 600, 900, 1200, 1500, 1800, 2100, 2400, 2700, 3000]
         lines = np.searchsorted(expected[network][0], steps)
         np.testing.assert_allclose(residuals, expected[network][1][lines], rtol=1e-3)
+    monkeypatch.setattr(archive, "MAX_RESIDUAL_LINES", 20)
+    archive.main([run, *words])
+    steps, _ = read_residuals(read_run(kept))["critic"]
+    gaps = np.diff(steps) / 100  # 28 lines
+    assert len(steps) == 20
+    assert set(gaps) == {1, 2}
+    assert abs(gaps[:9].sum() - gaps[-9:].sum()) <= 1
     archive.main([make_run(tmp_path, "other", combiner="pcgrad"), *words])
     names = {
         key for line in RunDirectory.open(tmp_path / "kept" / "other").metrics() for key in line
     }
     assert not any("residual" in name for name in names)
+
+
+def test_weights_of_an_archive_are_averaged_once(tmp_path):
+    path = make_run(tmp_path, "run")
+    for words in ([], ["--metrics", "fairness/", "losses"]):
+        archive.main([path, "--output", str(tmp_path / "kept"), "--lines", "7", *words])
+        steps, weights = read_weights(read_run(str(tmp_path / "kept" / "run")))
+        assert steps.tolist() == [450, 850, 1250, 1650, 2050, 2450, 2850]
+        assert not np.isnan(weights["critic"]["share"]).any()
+    lines = RunDirectory.open(str(tmp_path / "kept" / "run")).metrics()
+    assert sum("fairness/conflicts/critic" in line for line in lines) == 7
+
+
+def test_an_archive_of_a_run_that_goes_on_is_whole(tmp_path, monkeypatch):
+    path = make_run(tmp_path, "run")
+    metrics_of = archive.metrics_of
+
+    def while_it_writes(run, *arguments):
+        run.run.add_evaluation(4000, [(task, 0.5, 50, 1.0, 2.0) for task in run.tasks])
+        with open(f"{path}/evaluations.csv", "ab") as file:
+            file.write(b"5000,\xff")
+        return metrics_of(run, *arguments)
+
+    monkeypatch.setattr(archive, "metrics_of", while_it_writes)
+    archive.main([path, "--output", str(tmp_path / "kept")])
+    assert read_run(str(tmp_path / "kept" / "run")).steps.tolist() == [1000, 2000, 3000]

@@ -20,8 +20,8 @@ def test_the_success_figure_shows_means_over_steps_and_minutes(tmp_path):
     np.testing.assert_allclose(
         single[2].get_ydata(), [(step + 0.5 + 2) / 100 for step in (1, 2, 3)]
     )
-    # Seed n is a second behind seed n - 1; the first one ends after three minutes.
-    minutes = [1 + 1 / 60, 2 + 1 / 60, 3]
+    # Seed n is a second behind seed n - 1: the last begins after 62 s, the first ends after 180.
+    minutes = [1 + 2 / 60, 2 + 1 / 60, 3]
     np.testing.assert_allclose(over_minutes.lines[0].get_xdata(), minutes)
     at = {
         seed: np.interp(minutes, [m + seed / 60 for m in (1, 2, 3)], [1, 2, 3]) + 0.5 + seed
@@ -141,3 +141,20 @@ def test_labels_are_drawn_as_they_are(tmp_path):
     (first, *_), title = run_figure(runs, labels).axes, weight_figure(runs[0], labels[1])._suptitle
     assert first.title._preprocess_math(first.get_title()) == ("\u200b_a", False)
     assert title._preprocess_math(title.get_text()) == (labels[1], False)
+
+
+def test_no_mean_is_of_a_run_that_has_no_evaluation_yet(tmp_path):
+    def over_minutes(paths):
+        (group,) = group_runs(read_runs(paths))
+        return success_figure([group]).axes[1].lines[0].get_xdata().tolist()
+
+    paths = [make_run(tmp_path, f"run{seed}", seed=seed) for seed in (0, 90)]
+    assert over_minutes(paths) == [2.5, 2.75, 3]  # 60 to 180 s, and 150 to 270 s
+    paths += [make_run(tmp_path, f"run{seed}", seed=seed) for seed in (1, 900)]
+    assert over_minutes(paths) == []
+
+
+def test_a_run_figure_names_the_folder_that_the_user_is_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_run(tmp_path, "here"))
+    figure = plot.draw(plot.Arguments((), figure="runs"), read_runs(["."]))
+    assert figure.axes[0].get_title() == "here"

@@ -19,7 +19,8 @@ def test_notes_say_where_a_comparison_is_not_a_fair_one(tmp_path, capsys):
         (table, [stopped, "--table", "tasks"], "stopped ran with --stop-at-success"),
         (table, [stopped, "--table", "curves"], "stopped ran with --stop-at-success"),
         (plot, [stopped, *figure], "stopped ran with --stop-at-success"),
-        (table, [plain, often], ""),
+        (table, [plain, often], ""),  # of one group, read where all were evaluated
+        (table, [plain, often, "--labels", "a", "b"], "evaluated every 500, 10000 steps"),
         (table, [plain, often, "--table", "levels"], "evaluated every 500, 10000 steps"),
         (table, [plain, often, "--table", "task-levels"], "evaluated every 500, 10000 steps"),
         (plot, [plain, often, "--figure", "levels", *figure], "evaluated every 500, 10000 steps"),
@@ -62,7 +63,9 @@ def test_notes_say_where_a_comparison_is_not_a_fair_one(tmp_path, capsys):
             "there is no evaluation up to step 999, because the first",
         ),
         (archive, ["RUN", "--output", "RUN/.."], "would be a copy of itself"),
-        (archive, ["RUN", "--output", "x", "--metrics", "fairness/residual"], "always kept"),
+        (archive, ["RUN", "--output", "x", "--metrics", "fairness/residual"], "kept anyway"),
+        (archive, ["RUN", "--output", "x", "--metrics", "fairness/weight"], "kept anyway"),
+        (archive, ["RUN", "--output", "x", "--metrics", "charts/seconds"], "kept anyway"),
         (archive, ["RUN", "RUN", "--output", "x"], "RUN was given 2 times"),
         (
             table,

@@ -83,6 +83,9 @@ def test_groups_are_named_for_what_tells_them_apart(tmp_path):
         "critic=ls",
         "fairgrad",
     ]
+    only = {"combining": {"critic": "ls", "actor": "ls"}, "agent": {"combine_temperature": True}}
+    paths = [make_run(tmp_path, f"alpha{alpha}", alpha=alpha, **only) for alpha in (1.0, 2.0)]
+    assert [group.label for group in group_runs(read_runs(paths))] == ["alpha=1.0", "alpha=2.0"]
     paths = [
         make_run(tmp_path, name, combiner=name, alpha=alpha)
         for name, alpha in (("fairgrad", 1.0), ("nash_mtl", 2.0))
@@ -164,7 +167,7 @@ def test_a_refused_rewind_leaves_the_run_alone(tmp_path):
 
 def test_weights_are_averaged_over_parts_of_the_run(tmp_path):
     path = make_run(tmp_path, "run")
-    weight = [[1.0, 4], [100, 4], [0, -4], [8, None]]
+    weight = [[1.0, 4], [100, 4], [0, 4], [8, None]]
     norm = [[2.0, 1], [2, 1], [5, 1], [1, 1]]
     with open(f"{path}/metrics.jsonl", "w") as file:
         for step in (1000, 2000, 3000):
@@ -177,8 +180,8 @@ def test_weights_are_averaged_over_parts_of_the_run(tmp_path):
             file.write(json.dumps(line) + "\n")
     centres, result = averaged(*read_weights(read_run(path)), 2)
     assert centres.tolist() == [15, 35]
-    # Geometric means of the positive ones.
-    np.testing.assert_allclose(result["actor"]["weight"], [[10, 4], [8, np.nan]])
+    # Geometric means, but the arithmetic one where a weight is zero.
+    np.testing.assert_allclose(result["actor"]["weight"], [[10, 4], [4, 4]])
     np.testing.assert_allclose(result["actor"]["gradient_norm"], [[2, 1], [5**0.5, 1]])
     first = np.array([2 / 6, 4 / 6]) / 2 + np.array([200 / 204, 4 / 204]) / 2
     np.testing.assert_allclose(result["actor"]["share"], [first, [(0 + 1) / 2, 1]])

@@ -90,9 +90,22 @@ def test_residuals_that_were_not_kept_are_no_blank(tmp_path, capsys):
     archive.main([path, "--output", str(tmp_path / "kept"), "--lines", "0"])
     for words, message in (
         ([str(tmp_path / "kept" / "run")], "has no fairness/residual/critic, which fairgrad logs"),
-        ([path, "--step", "299"], "--step is 299, but the first residual is of step 300"),
+        (
+            [path, "--step", "299"],
+            f"{path} has no residual up to step 299, its first one is of step 300",
+        ),
         ([make_run(tmp_path, "other", combiner="ls")], "no run has residuals"),
     ):
         with pytest.raises(SystemExit):
             table.main([*words, "--table", "residuals"])
         assert message in capsys.readouterr().err
+
+
+def test_a_table_of_tasks_offers_steps_that_all_runs_have(tmp_path, capsys):
+    runs = [make_run(tmp_path, "one"), make_run(tmp_path, "two", combiner="ls", steps=(500, 2000))]
+    for step in ("500", "1000"):
+        with pytest.raises(SystemExit):
+            table.main([*runs, "--table", "tasks", "--step", step])
+        assert f"--step {step} is not one at which all runs were evaluated: choose from 2000" in (
+            capsys.readouterr().err
+        )

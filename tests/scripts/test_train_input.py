@@ -36,6 +36,10 @@ def exits_with_2(script, arguments: list[str], capsys) -> str:
             ["--combining.critic", "ls", "--combining.actor", "uw", "--solver", "newton"],
             "--solver is newton, but it only has an effect with --combiner fairgrad",
         ),
+        (
+            ["--combiner", "pcgrad", "--combining.critic", "ls", "--combining.actor", "ls"],
+            "--combiner is pcgrad, but it only has an effect with --combining.critic None",
+        ),
         (["--solver", "newton", "--combining.precondition", "False"], "with --solver sgd or least"),
         (["mt10-small", "--combining.norm-rate", "0.1"], "an --alpha other than 1"),
         (
@@ -110,6 +114,7 @@ def test_presets_may_follow_flags():
 
     assert split(["stl", "--seed", "1"], presets) == ("stl", ["--seed", "1"])
     assert split(["--seed", "1", "stl"], presets) == ("stl", ["--seed", "1"])
+    assert split(["--x", "-4", "stl"], presets) == ("stl", ["--x", "-4"])
     assert split(["--seed=1", "stl"], presets) == ("stl", ["--seed=1"])
     assert split(["--run-dir", "stl"], presets) == (None, ["--run-dir", "stl"])
     assert split([], presets) == (None, [])

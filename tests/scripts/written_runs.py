@@ -33,7 +33,7 @@ def make_run(
         run.add_evaluation(step, rows)
         lines.append({"step": step, "charts/seconds": 60 * step / 1000 + seed})
     for step in range(100, 3001, 100):
-        line: dict = {"step": step, "losses/critic": 1.0}
+        line: dict = {"step": step, "losses/critic": 1.0, "fairness/conflicts/critic": 1.0}
         for k, task in enumerate(tasks if step > 200 else ()):
             for network in networks:
                 line[f"fairness/weight/{task}/{network}"] = 10.0**-k
