@@ -86,9 +86,14 @@ class ReplayBuffer:
         rows = self.rows.flatten(0, 1).index_select(0, (self._first_rows + columns).flatten())
         batch = _fields(rows.view(*columns.shape, -1), self._sizes)
         if self.normalize_reward:
-            deviation = self.reward_variance.sqrt().clamp(min=1e-8)
-            batch = batch._replace(reward=batch.reward / deviation.float().unsqueeze(1))
+            batch = batch._replace(reward=batch.reward / self.reward_deviation.float().unsqueeze(1))
         return batch
+
+    @property
+    def reward_deviation(self) -> Tensor:
+        """[task], running standard deviation of the rewards, by which those that are sampled are
+        divided with `normalize_reward`."""
+        return self.reward_variance.sqrt().clamp(min=1e-8)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that sampling depends on; only the filled part of the storage."""

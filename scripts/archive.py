@@ -32,7 +32,7 @@ from scripts.run_weights import (
     read_weights,
 )
 
-DEFAULT_METRICS = ("charts/steps_per_second", "q/mean/")
+DEFAULT_METRICS = ("charts/steps_per_second", "q/mean/", "reward/")
 MAX_RESIDUAL_LINES = 500
 
 Line = dict[str, float | None]
@@ -57,7 +57,7 @@ class Arguments:
     evaluations."""
     metrics: tuple[str, ...] | None = None
     """How the names begin of metrics that are kept beside task weights, gradient norms and
-    residuals; none: charts/steps_per_second and q/mean/."""
+    residuals; none: charts/steps_per_second, q/mean/ and reward/."""
 
 
 def main(words: list[str]) -> None:

@@ -196,7 +196,8 @@ class TrainingLoop:
         now = time.monotonic()
         speed = (self.step - self.clock_step) / (now - self.clock)
         scalars = {"charts/steps_per_second": speed}
-        for key, value in self.latest_metrics.items():
+        metrics = {"reward/deviation/{task}": self.replay.reward_deviation} | self.latest_metrics
+        for key, value in metrics.items():
             values = value.tolist()  # waits for the device: only here do metrics leave it
             if isinstance(values, list):
                 for name, entry in zip(self.envs.task_names, values, strict=True):

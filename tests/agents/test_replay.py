@@ -69,7 +69,7 @@ def test_rewards_are_normalised_per_task_when_sampled():
         noise = generator.normal(size=K)
         replay.add(transition(step)._replace(reward=5 + scale * noise))
     assert (replay.storage.reward[2] > 1).any()  # stored raw
-    deviation = replay.reward_variance.sqrt()
+    deviation = replay.reward_deviation
     np.testing.assert_allclose(deviation.numpy(), scale, rtol=0.1)
     batch = replay.sample(64)
     unscaled = (batch.reward * deviation.unsqueeze(1)).unsqueeze(-1)

@@ -65,10 +65,11 @@ def test_an_archive_keeps_averages_of_the_metrics_asked_for(tmp_path):
         if "losses/critic" in line:
             line["q/mean/reach-v3"] = line["step"] if line["step"] % 200 else None
             line["q/spread/reach-v3"] = 1.0
+            line["reward/deviation/reach-v3"] = 2.0
     with open(f"{path}/metrics.jsonl", "w") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
     for words, kept in [
-        ([], {"q/mean/reach-v3"}),
+        ([], {"q/mean/reach-v3", "reward/deviation/reach-v3"}),
         (["--metrics", "q/", "losses"], {"q/mean/reach-v3", "q/spread/reach-v3", "losses/critic"}),
         (["--metrics", "losses"], {"losses/critic"}),
     ]:

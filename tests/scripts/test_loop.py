@@ -148,6 +148,8 @@ def test_training_episodes_are_counted(tmp_path, evaluations):
     assert seen["train/first_return"] == 1 + 2 + 0
     assert seen["train/second_return"] == 301 + 2
     assert (seen["train/first_success_rate"], seen["train/second_success_rate"]) == (0, 1)
+    for name in NAMES:  # rewards 0, 1 and 2, but for a constant, and a variance of 1 as of one
+        assert seen[f"reward/deviation/{name}"] == pytest.approx(np.sqrt((1 + 2) / 4))
 
 
 def test_evaluations_happen_on_time_and_the_best_is_kept(tmp_path, evaluations):
