@@ -55,13 +55,13 @@ class RunResults:
     def mean(self) -> Float[np.ndarray, "evaluation"]:
         return self.success.mean(1)
 
-    def up_to(self, step: int) -> RunResults:
+    def up_to(self, step: float) -> RunResults:
         """Without the evaluations after a step. Raises ValueError if that leaves none."""
         kept = self.steps <= step
         if not kept.any():
             raise ValueError(
-                f"there is no evaluation up to step {step}, because the first one of {self.path} is"
-                f" at step {self.steps[0]:.0f}: choose a later step"
+                f"there is no evaluation up to step {step:.0f}, because the first one of"
+                f" {self.path} is at step {self.steps[0]:.0f}: choose a later step"
             )
         return replace(
             self,

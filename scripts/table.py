@@ -1,7 +1,7 @@
 """Tables of training runs, in Markdown.
 
 python scripts/table.py RUN [RUN ...] [--table summary|tasks|curves|levels|task-levels|residuals]
-    [--step S] [--level L]
+    [--step S] [--until S] [--level L]
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Arguments:
     """The evaluation that counts; none: the last one that all runs have, or each run's own last one
     in a table of tasks (summary, tasks). The last step that counts; none: the last one that all
     runs logged (residuals)."""
+    until: int | None = None
+    """The step after which evaluations are left out; none: all are shown (curves)."""
     level: float | None = None
     """The success that is waited for; none: 0.95 (levels, task-levels)."""
     labels: tuple[str, ...] = ()
@@ -63,15 +65,19 @@ def table(arguments: Arguments, runs: Sequence[RunResults]) -> str:
     """The table.
 
     Raises:
-        ValueError: no such evaluation, or see `group_runs` and `times_to_level`.
+        ValueError: no such evaluation, or see `group_runs`, `times_to_level` and
+            `RunResults.up_to`.
     """
     for flag, value, tables in (
         ("--step", arguments.step, ("summary", "tasks", "residuals")),
+        ("--until", arguments.until, ("curves",)),
         ("--level", arguments.level, ("levels", "task-levels")),
     ):
         check_use(flag, value, "--table", arguments.table, tables)
     if arguments.table == "residuals":
         return residual_table(runs, label_runs(runs, arguments.labels), arguments.step)
+    if arguments.until is not None:
+        runs = [run.up_to(arguments.until) for run in runs]
     groups = group_runs(runs, arguments.labels)
     if arguments.table in ("levels", "task-levels"):
         note_unequal_intervals(runs)
@@ -87,7 +93,8 @@ def table(arguments: Arguments, runs: Sequence[RunResults]) -> str:
         return curve_table(groups)
     if len(groups) > 1:
         note_unequal_intervals(runs)
-    return summary_table(groups, common_step(runs, arguments.step))
+    step = common_step(runs, arguments.step)
+    return summary_table(group_runs([run.up_to(step) for run in runs], arguments.labels))
 
 
 def common_step(runs: Sequence[RunResults], step: int | None) -> float:
@@ -107,20 +114,19 @@ def common_step(runs: Sequence[RunResults], step: int | None) -> float:
     return max(common) if step is None else float(step)
 
 
-def summary_table(groups: Sequence[RunGroup], step: float) -> str:
-    """One line per group, evaluations after the step left out. Intervals are 95 % stratified
+def summary_table(groups: Sequence[RunGroup]) -> str:
+    """One line per group, of the last evaluation that its runs share. Intervals are 95 % stratified
     bootstrap ones, from three runs on."""
     header = ["", "runs", "steps", "minutes", "mean success", "IQM", "best mean"]
     rows = []
     for group in groups:
-        so_far = group.steps <= step
-        scores = group.success[:, so_far]
+        scores = group.success
         rows.append(
             [
                 group.label,
                 str(len(group.runs)),
-                f"{step:,.0f}",
-                _minutes(group.minutes[so_far][-1]),
+                f"{group.steps[-1]:,.0f}",
+                _minutes(group.minutes[-1]),
                 _with_interval(scores[:, -1], mean),
                 _with_interval(scores[:, -1], interquartile_mean)
                 if len(scores) >= MIN_RUNS

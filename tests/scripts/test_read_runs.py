@@ -53,6 +53,7 @@ def test_notes_say_where_a_comparison_is_not_a_fair_one(tmp_path, capsys):
         (table, ["RUN", "--table", "levels", "--level", "0"], "--level is 0"),
         (table, ["RUN", "--level", "0.9"], "--level is 0.9, but --table summary has no use for it"),
         (table, ["RUN", "--table", "curves", "--step", "1"], "choose --table summary or tasks"),
+        (table, ["RUN", "--until", "2000"], "--table summary has no use for it: choose --table cu"),
         (plot, ["RUN", "--level", "0.9"], "--level is 0.9, but --figure success has no use"),
         (plot, ["RUN", "--figure", "levels", "--level", "95"], "--level is 95"),
         (plot, ["RUN", "--figure", "levels", "--until", "2000"], "levels has no use for it"),
