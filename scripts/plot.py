@@ -27,6 +27,7 @@ from scripts.run_results import (
     note_chosen_ends,
     note_unequal_intervals,
     read_runs,
+    up_to,
 )
 
 
@@ -85,15 +86,14 @@ def draw(arguments: Arguments, runs: Sequence[RunResults]) -> Figure:
 
     Raises:
         ValueError: a run without what the figure shows, or see `group_runs`, `times_to_level` and
-            `RunResults.up_to`.
+            `up_to`.
     """
     for flag, value, figures in (
         ("--level", arguments.level, ("levels",)),
         ("--until", arguments.until, ("success", "tasks", "runs")),
     ):
         check_use(flag, value, "--figure", arguments.figure, figures)
-    if arguments.until is not None:
-        runs = [run.up_to(arguments.until) for run in runs]
+    runs = up_to(runs, arguments.until)
     if arguments.figure in ("success", "tasks", "levels"):
         groups = group_runs(runs, arguments.labels)
         if arguments.figure == "levels":

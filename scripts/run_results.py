@@ -55,21 +55,6 @@ class RunResults:
     def mean(self) -> Float[np.ndarray, "evaluation"]:
         return self.success.mean(1)
 
-    def up_to(self, step: float) -> RunResults:
-        """Without the evaluations after a step. Raises ValueError if that leaves none."""
-        kept = self.steps <= step
-        if not kept.any():
-            raise ValueError(
-                f"there is no evaluation up to step {step:.0f}, because the first one of"
-                f" {self.path} is at step {self.steps[0]:.0f}: choose a later step"
-            )
-        return replace(
-            self,
-            steps=self.steps[kept],
-            seconds=self.seconds[kept],
-            success=self.success[kept],
-        )
-
 
 @dataclass(frozen=True)
 class RunGroup:
@@ -171,6 +156,24 @@ def read_run(folder: str) -> RunResults:
         np.array([seconds[step] for step in complete], float),
         np.array([[success[step][task] for task in tasks] for step in complete]),
     )
+
+
+def up_to(runs: Sequence[RunResults], step: float | None) -> list[RunResults]:
+    """Runs without their evaluations after a step, if there is one. Raises ValueError if that
+    leaves a run none."""
+    if step is None:
+        return list(runs)
+    kept = [run.steps <= step for run in runs]
+    for run, left in zip(runs, kept, strict=True):
+        if not left.any():
+            raise ValueError(
+                f"there is no evaluation up to step {step:.0f}, because the first one of {run.path}"
+                f" is at step {run.steps[0]:.0f}: choose a later step"
+            )
+    return [
+        replace(run, steps=run.steps[left], seconds=run.seconds[left], success=run.success[left])
+        for run, left in zip(runs, kept, strict=True)
+    ]
 
 
 def group_runs(runs: Sequence[RunResults], labels: Sequence[str] = ()) -> list[RunGroup]:

@@ -25,6 +25,7 @@ from scripts.run_results import (
     note_chosen_ends,
     note_unequal_intervals,
     read_runs,
+    up_to,
 )
 from scripts.run_statistics import MIN_RUNS, bootstrap_interval, interquartile_mean, mean
 from scripts.run_weights import NETWORKS, Residuals, read_residuals
@@ -65,8 +66,7 @@ def table(arguments: Arguments, runs: Sequence[RunResults]) -> str:
     """The table.
 
     Raises:
-        ValueError: no such evaluation, or see `group_runs`, `times_to_level` and
-            `RunResults.up_to`.
+        ValueError: no such evaluation, or see `group_runs`, `times_to_level` and `up_to`.
     """
     for flag, value, tables in (
         ("--step", arguments.step, ("summary", "tasks", "residuals")),
@@ -76,9 +76,9 @@ def table(arguments: Arguments, runs: Sequence[RunResults]) -> str:
         check_use(flag, value, "--table", arguments.table, tables)
     if arguments.table == "residuals":
         return residual_table(runs, label_runs(runs, arguments.labels), arguments.step)
-    if arguments.until is not None:
-        runs = [run.up_to(arguments.until) for run in runs]
-    groups = group_runs(runs, arguments.labels)
+    summary = arguments.table == "summary"
+    last = common_step(runs, arguments.step) if summary else arguments.until
+    groups = group_runs(up_to(runs, last), arguments.labels)
     if arguments.table in ("levels", "task-levels"):
         note_unequal_intervals(runs)
         level = DEFAULT_LEVEL if arguments.level is None else arguments.level
@@ -93,8 +93,7 @@ def table(arguments: Arguments, runs: Sequence[RunResults]) -> str:
         return curve_table(groups)
     if len(groups) > 1:
         note_unequal_intervals(runs)
-    step = common_step(runs, arguments.step)
-    return summary_table(group_runs([run.up_to(step) for run in runs], arguments.labels))
+    return summary_table(groups)
 
 
 def common_step(runs: Sequence[RunResults], step: int | None) -> float:
@@ -115,8 +114,8 @@ def common_step(runs: Sequence[RunResults], step: int | None) -> float:
 
 
 def summary_table(groups: Sequence[RunGroup]) -> str:
-    """One line per group, of the last evaluation that its runs share. Intervals are 95 % stratified
-    bootstrap ones, from three runs on."""
+    """One line per group, of the last evaluation, which is the same one in all groups. Intervals
+    are 95 % stratified bootstrap ones, from three runs on."""
     header = ["", "runs", "steps", "minutes", "mean success", "IQM", "best mean"]
     rows = []
     for group in groups:

@@ -13,6 +13,9 @@ def test_notes_say_where_a_comparison_is_not_a_fair_one(tmp_path, capsys):
     plain = make_run(tmp_path, "plain")
     stopped = make_run(tmp_path, "stopped", seed=1, stop_at_success=0.9)
     often = make_run(tmp_path, "often", seed=2, eval_every=500)
+    other = make_run(tmp_path, "other", seed=3)
+    metadata = json.loads((tmp_path / "other" / "metadata.json").read_text())
+    (tmp_path / "other" / "metadata.json").write_text(json.dumps(metadata | {"commit": "0" * 40}))
     figure = ["--output", str(tmp_path / "figure.png")]
     for script, words, note in [
         (table, [stopped], "stopped ran with --stop-at-success"),
@@ -26,10 +29,13 @@ def test_notes_say_where_a_comparison_is_not_a_fair_one(tmp_path, capsys):
         (plot, [plain, often, "--figure", "levels", *figure], "evaluated every 500, 10000 steps"),
         (table, [plain, stopped, "--table", "levels"], ""),
         (plot, [plain, stopped, "--figure", "levels", *figure], ""),
+        (table, [plain, other], "the runs of fairgrad are of commits 0000000, "),
+        (plot, [plain, other, *figure], "the runs of fairgrad are of commits 0000000, "),
     ]:
         script.main(words)
         errors = capsys.readouterr().err
-        assert note in errors if note else errors == ""
+        assert note in errors
+        assert errors.count("note: ") == bool(note)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +60,7 @@ def test_notes_say_where_a_comparison_is_not_a_fair_one(tmp_path, capsys):
         (table, ["RUN", "--level", "0.9"], "--level is 0.9, but --table summary has no use for it"),
         (table, ["RUN", "--table", "curves", "--step", "1"], "choose --table summary or tasks"),
         (table, ["RUN", "--until", "2000"], "--table summary has no use for it: choose --table cu"),
+        (table, ["RUN", "--table", "curves", "--until", "999"], "no evaluation up to step 999,"),
         (plot, ["RUN", "--level", "0.9"], "--level is 0.9, but --figure success has no use"),
         (plot, ["RUN", "--figure", "levels", "--level", "95"], "--level is 95"),
         (plot, ["RUN", "--figure", "levels", "--until", "2000"], "levels has no use for it"),
