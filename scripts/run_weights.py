@@ -35,7 +35,8 @@ def read_weights(run: RunResults) -> tuple[Float[np.ndarray, "line"], Weights]:
     ]
     if not found:
         raise ValueError(
-            f"{run.path / 'metrics.jsonl'} has no task weights: expected {WEIGHT_PREFIX}…"
+            f"{run.path / 'metrics.jsonl'} has no task weights ({WEIGHT_PREFIX}…): expected a run"
+            " that logged an update; archive.py --lines 0 copies one without"
         )
     weights: Weights = {network: {} for network in NETWORKS}
     for network in NETWORKS:
@@ -74,7 +75,8 @@ def read_residuals(run: RunResults) -> Residuals:
         if not logged:
             raise ValueError(
                 f"{run.path / 'metrics.jsonl'} has no {key}, which {run.combiner(network)} logs:"
-                " older copies of archive.py and those with --lines 0 did not keep it"
+                " the run logged no update yet, or is an older copy of archive.py or one with"
+                " --lines 0, which did not keep it"
             )
         steps, values = zip(*logged, strict=True)
         finite = [np.inf if value is None else value for value in values]

@@ -57,7 +57,8 @@ def median_times(
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     """A table in Markdown, with numbers to the right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
+    lines = ([cell.replace("|", r"\|") for cell in cells] for cells in (header, rule, *rows))
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def replace_section(path: Path, name: str, text: str) -> None:

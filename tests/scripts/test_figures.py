@@ -150,7 +150,7 @@ def test_no_mean_is_of_a_run_that_has_no_evaluation_yet(tmp_path):
 
     paths = [make_run(tmp_path, f"run{seed}", seed=seed) for seed in (0, 90)]
     assert over_minutes(paths) == [2.5, 2.75, 3]  # 60 to 180 s, and 150 to 270 s
-    paths += [make_run(tmp_path, f"run{seed}", seed=seed) for seed in (1, 900)]
+    paths.append(make_run(tmp_path, "over", seed=1, steps=(1000,)))  # before the second's first
     assert over_minutes(paths) == []
 
 

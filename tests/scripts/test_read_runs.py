@@ -124,6 +124,12 @@ def test_a_weight_figure_is_of_one_run(tmp_path, capsys):
         ("evaluations.csv", lambda text: text + "7,a\n", "line 8 of FOLDER/evaluations.csv has 2"),
         ("evaluations.csv", lambda text: text.replace("0.01", "zz"), "could not convert string"),
         ("evaluations.csv", lambda text: text.replace("1000", "1k"), "evaluations.csv is damaged"),
+        ("evaluations.csv", lambda text: text.replace(",0.01,", ",1.01,"), "success 1.01 at step"),
+        (
+            "evaluations.csv",
+            lambda text: text.replace(",0.01,", ",nan,"),
+            "success nan at step 1000",
+        ),
     ],
 )
 def test_damaged_files_are_named(name, damage, message, tmp_path, capsys):

@@ -60,6 +60,8 @@ def test_a_table_of_curves_has_every_evaluation(tmp_path, capsys):
     assert cells(lines[0])[1:] == ["seed", "500", "1,000", "2,000", "3,000"]
     assert cells(lines[2]) == ["fairgrad", "0", "", "0.015", "0.025", "0.035"]
     assert cells(lines[3]) == ["ls", "0", "0.010", "", "0.025", ""]
+    table.main([*runs, "--table", "curves", "--labels", "a|b", "c"])
+    assert capsys.readouterr().out.splitlines()[2].startswith(r"| a\|b | 0 |")
     table.main([*runs, "--table", "curves", "--until", "2000"])
     lines = capsys.readouterr().out.splitlines()
     assert cells(lines[0])[1:] == ["seed", "500", "1,000", "2,000"]
