@@ -131,9 +131,10 @@ def read_run(folder: str) -> RunResults:
     success: dict[int, dict[str, float]] = {}
     for row in run.evaluations():
         try:
-            rate = success.setdefault(int(row["step"]), {})[row["task"]] = float(row["success"])
+            rate = float(row["success"])
             if not 0 <= rate <= 1:
                 raise ValueError(f"success {rate} at step {row['step']}, expected from 0 to 1")
+            success.setdefault(int(row["step"]), {})[row["task"]] = rate
         except ValueError as error:
             raise ValueError(
                 f"{run.path / 'evaluations.csv'} is damaged ({error}): restore it"

@@ -170,6 +170,7 @@ def test_a_step_before_the_first_reset_of_every_row_is_refused(make, pair):
 
 
 def test_what_workers_cannot_do_is_refused_with_a_way_out(short):
+    # NotImplementedError is gymnasium's for what an environment does not offer; nothing is to come.
     with pytest.raises(NotImplementedError, match="render_mode='rgb_array'"):
         short.render()
     for refused in (
