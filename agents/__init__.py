@@ -1,10 +1,9 @@
 """Multi-task soft actor-critic in the [task, batch, …] layout. Knows no environment."""
 
 from agents.config import ARCHITECTURES, PRECISIONS, NetworkConfig, SACConfig
-from agents.replay import ReplayBuffer
+from agents.cuda_graph import make_updater
+from agents.replay import Batch, ReplayBuffer, Transition
 from agents.sac import MultiTaskSAC
-from agents.transitions import Batch, Transition
-from agents.updates import make_updater
 
 __all__ = [
     "ARCHITECTURES",

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from agents.config import ARCHITECTURES, NetworkConfig
 from mtrl_fair import shared_linear
-from mtrl_fair.names import check_name
+from mtrl_fair.checks import check_name
 
 
 class Linear(nn.Module):

@@ -1,15 +1,15 @@
-"""Replay memory [task, capacity, size] on the learner's device."""
+"""Replay of transitions, the same number for every task."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from agents.generators import restore_generator
-from agents.transitions import Batch, Transition
+from mtrl_fair.runs.checkpoints import restore_generator
 
 
 class ReplayBuffer:
@@ -147,3 +147,25 @@ def _fields(rows: Tensor, sizes: tuple[int, ...]) -> Batch:
     """Rows [..., sum of sizes] as views by field."""
     observation, action, reward, terminated, next_observation = rows.split(sizes, -1)
     return Batch(observation, action, reward.squeeze(-1), terminated.squeeze(-1), next_observation)
+
+
+class Transition(NamedTuple):
+    """One step of every task."""
+
+    observation: Float[np.ndarray, "task obs"]
+    action: Float[np.ndarray, "task act"]
+    reward: Float[np.ndarray, " task"]
+    terminated: Bool[np.ndarray, " task"]
+    """The task itself ended; a time limit is no termination, so its value is bootstrapped."""
+    next_observation: Float[np.ndarray, "task obs"]
+    """What the action led to; at the end of an episode the final observation, not the reset one."""
+
+
+class Batch(NamedTuple):
+    """Transitions sampled for an update, the same number for every task."""
+
+    observation: Float[Tensor, "task batch obs"]
+    action: Float[Tensor, "task batch act"]
+    reward: Float[Tensor, "task batch"]
+    terminated: Float[Tensor, "task batch"]
+    next_observation: Float[Tensor, "task batch obs"]

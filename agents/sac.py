@@ -12,17 +12,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
 
+from agents.combined_optimizer import CombinedOptimizer, describe, guarded_step, make_adam, naming
 from agents.config import PRECISIONS, SACConfig
-from agents.finite import FiniteGuard
+from agents.finite_guard import FiniteGuard
 from agents.flat_parameters import FlatParameters
-from agents.generators import restore_generator
 from agents.losses import actor_loss, critic_loss, td_target, temperature_loss
 from agents.networks import TaskNetwork
-from agents.optimize import CombinedOptimizer, describe, guarded_step, make_adam, naming
 from agents.policy import split_policy_output, squashed_sample
-from agents.transitions import Batch
+from agents.replay import Batch
 from mtrl_fair import Combiner, NonFiniteError
-from mtrl_fair.names import check_name
+from mtrl_fair.checks import check_name
+from mtrl_fair.runs.checkpoints import restore_generator
 
 Metrics = dict[str, Tensor]
 """Detached scalars [], or [K] under keys with the placeholder {task}."""

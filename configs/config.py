@@ -10,14 +10,12 @@ from operator import attrgetter
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from agents import ARCHITECTURES, PRECISIONS, SACConfig
+from envs.constants import MAX_EPISODE_STEPS, NUM_GOALS
 from envs.evaluation import check_episodes, reaches
-from envs.memory import MAX_EPISODE_STEPS
 from envs.tasks import task_names
 from mtrl_fair import COMBINERS, Combiner, FairGrad, Scale, make_combiner
-from mtrl_fair.names import check_name
-from mtrl_fair.registry import combiner_options
-
-NUM_GOALS = 50
+from mtrl_fair.checks import check_name
+from mtrl_fair.combiners.registry import combiner_options
 
 FAIRGRAD_SETTINGS = {
     "alpha": "alpha",

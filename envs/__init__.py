@@ -2,9 +2,9 @@
 
 from envs.evaluation import Evaluation, evaluate
 from envs.make import make_vec
-from envs.processes import WorkerError
 from envs.tasks import TaskSet
 from envs.vector import MetaWorldVectorEnv
+from envs.workers.pool import WorkerError
 
 __all__ = [
     "Evaluation",

@@ -22,10 +22,11 @@ import numpy as np
 from jaxtyping import Float
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
+from envs.constants import NUM_GOALS
+
 FORMAT = 1
 """Of the file, and part of its name."""
 
-NUM_GOALS = 50
 """The package's, of each task."""
 
 _UNUSABLE = (OSError, ValueError, TypeError, KeyError, RecursionError)
@@ -69,7 +70,7 @@ def draw_goals(names: Sequence[str], seed: int) -> list[metaworld.Task]:
     The package resets each environment for each goal, half a second per task. What it draws does
     not depend on what it simulates on the way.
     """
-    from envs.fast import fast_class  # a tenth of a second that cached goals do without
+    from envs.engine.environment import fast_class
 
     state = np.random.get_state()
     np.random.seed(seed)

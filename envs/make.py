@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 
-from envs.memory import MAX_EPISODE_STEPS
+from envs.constants import MAX_EPISODE_STEPS
 from envs.tasks import TaskSet
 from envs.vector import GoalOrder, MetaWorldVectorEnv, RewardVersion
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from envs.memory import ACTION_SIZE
+from envs.constants import ACTION_SIZE
 
 
 class SavedState(NamedTuple):

@@ -82,7 +82,7 @@ def task_names(tasks: str | Sequence[str]) -> tuple[str, ...]:
     names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
     if not names:
         raise ValueError("no tasks: give mt10, mt25, mt50 or task names such as reach-v3")
-    from mtrl_fair.names import check_name  # brings torch, which workers start faster without
+    from mtrl_fair.checks import check_name
 
     listing = "mt10, mt25 or mt50 alone, or names of Meta-World's 50 v3 tasks such as reach-v3"
     for name in names:

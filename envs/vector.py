@@ -15,19 +15,13 @@ from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Bool, Float
 
-from envs import worker
-from envs.costs import assign_rows
-from envs.memory import (
-    ACTION_SIZE,
-    INFO_KEYS,
-    MAX_EPISODE_STEPS,
-    OBSERVATION_SIZE,
-    SharedArrays,
-    open_memory,
-)
-from envs.processes import WorkerPool
+from envs.constants import ACTION_SIZE, INFO_KEYS, MAX_EPISODE_STEPS, OBSERVATION_SIZE
 from envs.saved_state import check_saved_state
 from envs.tasks import TaskSet
+from envs.workers import worker
+from envs.workers.costs import assign_rows
+from envs.workers.memory import SharedArrays, open_memory
+from envs.workers.pool import WorkerPool
 
 GoalOrder = Literal["random", "sequential"]
 RewardVersion = Literal["v1", "v2"]
@@ -109,7 +103,7 @@ class MetaWorldVectorEnv(VectorEnv):
             )
             for row, (name, goals) in enumerate(zip(*task_set, strict=True))
         ]
-        from mtrl_fair.processor import usable_cores  # brings torch, see `task_names`
+        from mtrl_fair.machine import usable_cores
 
         workers = min(num_workers or usable_cores(), num_rows)
         assigned = [

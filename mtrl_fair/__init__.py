@@ -1,36 +1,30 @@
 """FairGrad and its baselines: fair combination of task gradients, right at every scale."""
 
-from mtrl_fair.alpha_fair_loss import alpha_fair_loss
-from mtrl_fair.combiner import Combiner, CombinerInfo
-from mtrl_fair.gramian_combiner import GramianCombiner
-from mtrl_fair.jacobian_combiner import JacobianCombiner
-from mtrl_fair.loss_combiner import LossBoundError, LossCombiner
-from mtrl_fair.methods.cagrad import CAGrad
-from mtrl_fair.methods.dwa import DynamicWeightAverage
-from mtrl_fair.methods.fairgrad import FairGrad
-from mtrl_fair.methods.famo import FAMO
-from mtrl_fair.methods.graddrop import GradDrop
-from mtrl_fair.methods.imtl_g import IMTLG
-from mtrl_fair.methods.ls import LinearScalarization
-from mtrl_fair.methods.mgda import MGDA
-from mtrl_fair.methods.moco import MoCo
-from mtrl_fair.methods.nash_mtl import NashMTL
-from mtrl_fair.methods.pcgrad import PCGrad
-from mtrl_fair.methods.rlw import RandomLossWeighting
-from mtrl_fair.methods.si import ScaleInvariant
-from mtrl_fair.methods.uw import UncertaintyWeighting
-from mtrl_fair.non_finite import NonFiniteError
-from mtrl_fair.registry import COMBINERS, make_combiner
-from mtrl_fair.scale import Scale
-from mtrl_fair.solver import (
-    SOLVERS,
-    check_alpha,
-    fairgrad_residual,
-    fairgrad_weights,
-)
-from mtrl_fair.task_gradients import task_gradients, task_losses_and_gradients
-from mtrl_fair.task_mean import task_mean
-from mtrl_fair.task_parameter import shared_linear, task_copies
+from mtrl_fair.combiners.base import Combiner, CombinerInfo
+from mtrl_fair.combiners.by_gramian import GramianCombiner
+from mtrl_fair.combiners.by_jacobian import JacobianCombiner
+from mtrl_fair.combiners.by_losses import LossBoundError, LossCombiner
+from mtrl_fair.combiners.methods.cagrad import CAGrad
+from mtrl_fair.combiners.methods.dwa import DynamicWeightAverage
+from mtrl_fair.combiners.methods.fairgrad import FairGrad
+from mtrl_fair.combiners.methods.famo import FAMO
+from mtrl_fair.combiners.methods.graddrop import GradDrop
+from mtrl_fair.combiners.methods.imtl_g import IMTLG
+from mtrl_fair.combiners.methods.ls import LinearScalarization
+from mtrl_fair.combiners.methods.mgda import MGDA
+from mtrl_fair.combiners.methods.moco import MoCo
+from mtrl_fair.combiners.methods.nash_mtl import NashMTL
+from mtrl_fair.combiners.methods.pcgrad import PCGrad
+from mtrl_fair.combiners.methods.rlw import RandomLossWeighting
+from mtrl_fair.combiners.methods.si import ScaleInvariant
+from mtrl_fair.combiners.methods.uw import UncertaintyWeighting
+from mtrl_fair.combiners.registry import COMBINERS, make_combiner
+from mtrl_fair.combiners.scale import Scale
+from mtrl_fair.errors import NonFiniteError
+from mtrl_fair.gradients.per_task import task_gradients, task_losses_and_gradients
+from mtrl_fair.gradients.task_parameter import shared_linear, task_copies
+from mtrl_fair.losses import alpha_fair_loss, task_mean
+from mtrl_fair.solvers.equation import SOLVERS, check_alpha, fairgrad_residual, fairgrad_weights
 
 __all__ = [
     "COMBINERS",

@@ -17,10 +17,8 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from mtrl_fair.runs import RunDirectory, write_json, write_text
-from scripts.command_line import fail, or_fail, writing
-from scripts.run_results import SECONDS, RunResults, read_runs
-from scripts.run_weights import (
+from mtrl_fair.results.runs import SECONDS, RunResults, read_runs
+from mtrl_fair.results.weights import (
     LOGGED,
     NETWORKS,
     RESIDUAL_PREFIX,
@@ -31,6 +29,8 @@ from scripts.run_weights import (
     parts_of,
     read_weights,
 )
+from mtrl_fair.runs import RunDirectory, write_json, write_text
+from scripts.command_line import fail, or_fail, writing
 
 DEFAULT_METRICS = ("charts/steps_per_second", "q/mean/", "reward/")
 MAX_RESIDUAL_LINES = 500

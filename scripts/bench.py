@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mtrl_fair.names import check_name
+from mtrl_fair.checks import check_name
 from scripts.benchmarks import env, solver, train, update
 from scripts.benchmarks.measure import Report
 from scripts.command_line import check_output, fail, or_fail, parse, writing

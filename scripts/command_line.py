@@ -13,8 +13,8 @@ from typing import NoReturn, TypeVar
 import torch
 import tyro
 
-from mtrl_fair.names import check_name
-from mtrl_fair.processor import usable_cores
+from mtrl_fair.checks import check_name
+from mtrl_fair.machine import usable_cores
 from mtrl_fair.runs import RunError
 
 Arguments = TypeVar("Arguments")

@@ -15,12 +15,12 @@ import tyro
 from rich.console import Console
 
 from configs import TrainConfig, from_dict
+from configs.build import build_agent, build_envs, build_task_set
 from envs import evaluate
 from envs.evaluation import check_episodes
 from mtrl_fair.runs import RunDirectory
-from scripts.build import build_agent, build_envs, build_task_set
 from scripts.command_line import check_output, or_fail, resolve_device, use_threads, writing
-from scripts.report import evaluation_table
+from scripts.training.display import evaluation_table
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,16 @@ import matplotlib.pyplot as plt
 import tyro
 from matplotlib.figure import Figure
 
-from mtrl_fair.names import check_name
-from scripts.command_line import check_output, check_use, or_fail, writing
-from scripts.figures import level_figure, run_figure, success_figure, task_figure, weight_figure
-from scripts.run_levels import DEFAULT_LEVEL
-from scripts.run_results import (
+from mtrl_fair.checks import check_name
+from mtrl_fair.results.figures import (
+    level_figure,
+    run_figure,
+    success_figure,
+    task_figure,
+    weight_figure,
+)
+from mtrl_fair.results.levels import DEFAULT_LEVEL
+from mtrl_fair.results.runs import (
     RunResults,
     check_labels,
     group_runs,
@@ -29,6 +34,7 @@ from scripts.run_results import (
     read_runs,
     up_to,
 )
+from scripts.command_line import check_output, check_use, or_fail, writing
 
 
 @dataclass(frozen=True)

@@ -18,20 +18,13 @@ from rich.console import Console
 from mtrl_fair.runs import RunDirectory, RunError, describe_machine, write_json
 from mtrl_fair.supervised.benchmark import metric_directions, metric_labels
 from mtrl_fair.supervised.comparison import Comparison, compare
+from mtrl_fair.supervised.jobs import Job, run_jobs
 from mtrl_fair.supervised.registry import BENCHMARKS, benchmark_class
+from mtrl_fair.supervised.tables import console_table, write_csv, write_markdown
 from mtrl_fair.supervised.trainer import RESULTS
 from scripts.command_line import fail, or_fail, parse, python, split_name, stop_on_signal
-from scripts.comparison_table import console_table, write_csv, write_markdown
-from scripts.supervised_plan import (
-    PLAN,
-    SINGLE_TASK,
-    Arguments,
-    make_jobs,
-    make_plan,
-    read_plan,
-)
-from scripts.training_display import make_display
-from scripts.training_jobs import Job, run_jobs
+from scripts.comparing.display import make_display
+from scripts.comparing.plan import PLAN, SINGLE_TASK, Arguments, make_jobs, make_plan, read_plan
 
 DESCRIPTION = (
     "Train supervised multi-task benchmarks. Usage: supervised.py BENCHMARK [--flags]. Benchmarks:"
@@ -85,7 +78,7 @@ def main(words: list[str]) -> None:
 
 def show_comparison(console: Console, folder: Path, plan: dict[str, Any], jobs: list[Job]) -> None:
     """Prints and writes the table of what is finished."""
-    from scripts.comparison_figure import draw_comparison  # matplotlib, which workers start without
+    from mtrl_fair.supervised.figures import draw_comparison
 
     comparison = or_fail(lambda: read_comparison(plan, jobs))
     title = plan["benchmark"]

@@ -14,10 +14,8 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from scripts.benchmarks.measure import markdown_table
-from scripts.command_line import check_use, or_fail
-from scripts.run_levels import DEFAULT_LEVEL, FirstTimes, task_steps_to_level, times_to_level
-from scripts.run_results import (
+from mtrl_fair.results.levels import DEFAULT_LEVEL, FirstTimes, task_steps_to_level, times_to_level
+from mtrl_fair.results.runs import (
     RunGroup,
     RunResults,
     group_runs,
@@ -27,8 +25,10 @@ from scripts.run_results import (
     read_runs,
     up_to,
 )
-from scripts.run_statistics import MIN_RUNS, bootstrap_interval, interquartile_mean, mean
-from scripts.run_weights import NETWORKS, Residuals, read_residuals
+from mtrl_fair.results.statistics import MIN_RUNS, bootstrap_interval, interquartile_mean, mean
+from mtrl_fair.results.weights import NETWORKS, Residuals, read_residuals
+from scripts.benchmarks.measure import markdown_table
+from scripts.command_line import check_use, or_fail
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ from rich.table import Table
 from torch import Tensor
 
 from mtrl_fair import check_alpha
-from mtrl_fair.names import check_name
-from mtrl_fair.supervised.toy import (
+from mtrl_fair.checks import check_name
+from mtrl_fair.supervised.benchmarks.toy_problem import (
     FRONT_END,
     STARTS,
     toy_front,
@@ -38,7 +38,7 @@ from mtrl_fair.supervised.toy import (
     toy_losses,
 )
 from scripts.command_line import or_fail
-from scripts.toy_descent import (
+from scripts.toy_figures.descent import (
     OPTIMIZERS,
     Method,
     Optimizer,

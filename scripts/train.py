@@ -16,17 +16,10 @@ import torch
 from rich.console import Console
 
 from configs import PRESETS, TrainConfig, from_dict, to_dict
+from configs.build import build_agent, build_envs, build_replay, build_task_set, settle_overlap
 from envs import WorkerError
 from mtrl_fair import LossBoundError, NonFiniteError
 from mtrl_fair.runs import MAY_CHANGE, RunDirectory, RunError, flatten
-from scripts.allocator import keep_freed_memory
-from scripts.build import (
-    build_agent,
-    build_envs,
-    build_replay,
-    build_task_set,
-    settle_overlap,
-)
 from scripts.command_line import (
     fail,
     or_fail,
@@ -37,8 +30,9 @@ from scripts.command_line import (
     stop_on_signal,
     use_threads,
 )
-from scripts.loop import LAST_FINITE, LATEST, RESUMABLE, TrainingLoop, is_finished
-from scripts.report import make_reporter
+from scripts.training.allocator import keep_freed_memory
+from scripts.training.display import make_reporter
+from scripts.training.loop import LAST_FINITE, LATEST, RESUMABLE, TrainingLoop, is_finished
 
 DEFAULT_PRESET = "mt10-fairgrad"
 DESCRIPTION = (

@@ -1,10 +1,14 @@
+from pathlib import Path
+
 import pytest
 import torch
 
 from envs import TaskSet
 
 # Else a failing assert of a helper module would not say which values it saw.
-pytest.register_assert_rewrite("tests")
+pytest.register_assert_rewrite(
+    *(f"tests.{path.stem}" for path in Path(__file__).parent.glob("*") if path.stem != "conftest")
+)
 
 
 def pytest_collection_modifyitems(items):

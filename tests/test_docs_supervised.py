@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mtrl_fair.supervised.registry import BENCHMARKS, benchmark_class
-from scripts import command_line, supervised, supervised_plan
+from scripts import command_line, supervised
+from scripts.comparing import plan as supervised_plan
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs" / "supervised.md").read_text()

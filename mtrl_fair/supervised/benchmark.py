@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from mtrl_fair.names import check_name
+from mtrl_fair.checks import check_name
 from mtrl_fair.supervised.data import Data
 from mtrl_fair.supervised.model import MultiTaskModel
 from mtrl_fair.supervised.scores import delta_m

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtrl_fair.combiner import Combiner
-from mtrl_fair.names import check_name
-from mtrl_fair.registry import COMBINERS, combiner_options, make_combiner
-from mtrl_fair.scale import Scale
-from mtrl_fair.solver import SOLVERS, check_alpha
+from mtrl_fair.checks import check_name
+from mtrl_fair.combiners.base import Combiner
+from mtrl_fair.combiners.registry import COMBINERS, combiner_options, make_combiner
+from mtrl_fair.combiners.scale import Scale
+from mtrl_fair.solvers.equation import SOLVERS, check_alpha
 from mtrl_fair.supervised.benchmark import Benchmark
 from mtrl_fair.supervised.registry import make_benchmark
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from mtrl_fair.names import check_name
+from mtrl_fair.checks import check_name
 from mtrl_fair.supervised.benchmark import Benchmark
 
 BENCHMARKS = {

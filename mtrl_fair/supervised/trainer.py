@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from mtrl_fair.alpha_fair_loss import alpha_fair_loss
-from mtrl_fair.combiner import CombinerInfo
-from mtrl_fair.loss_combiner import LossBoundError, LossCombiner
-from mtrl_fair.metrics import MetricLogger
-from mtrl_fair.non_finite import NonFiniteError
+from mtrl_fair.combiners.base import CombinerInfo
+from mtrl_fair.combiners.by_losses import LossBoundError, LossCombiner
+from mtrl_fair.errors import NonFiniteError
+from mtrl_fair.losses import alpha_fair_loss
 from mtrl_fair.runs import RunDirectory, write_json
+from mtrl_fair.runs.metrics import MetricLogger
 from mtrl_fair.supervised.averages import Averages
 from mtrl_fair.supervised.benchmark import Benchmark
 from mtrl_fair.supervised.config import SupervisedConfig

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from configs import PRESETS
+from configs.build import build_task_set
 from envs import TaskSet
-from envs.goals import NUM_GOALS
-from envs.memory import MAX_EPISODE_STEPS
+from envs.constants import MAX_EPISODE_STEPS, NUM_GOALS
 from envs.tasks import task_names
-from mtrl_fair.processor import usable_cores
+from mtrl_fair.machine import usable_cores
 from scripts.benchmarks.env_parts import (
     FIRST,
     WITH,
@@ -45,7 +45,6 @@ from scripts.benchmarks.stepping import (
     label,
     measure_speed,
 )
-from scripts.build import build_task_set
 
 SECTION = "env"
 LEARNER = "mt10-small"
@@ -64,7 +63,7 @@ class EnvArguments:
     mt50: Flag = 0
     """Also step MT50: some minutes and 10 GB more."""
     costs: Flag = 0
-    """Measure the cost of a step of each of the 50 tasks for envs/costs.py, and nothing else."""
+    """Measure the cost of a step of each of the 50 tasks for envs/workers/costs.py, and nothing else."""
     steps: int = MAX_EPISODE_STEPS
     """Vector steps of a turn: whole episodes of 500, each with the reset that follows it."""
     rounds: int = 5

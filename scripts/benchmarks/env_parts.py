@@ -18,14 +18,14 @@ from jaxtyping import Float
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from configs import TrainConfig
+from configs.build import build_agent, build_envs, build_task_set
 from envs import TaskSet, make_vec
-from envs.fast import fast_class
-from envs.memory import ACTION_SIZE, MAX_EPISODE_STEPS
-from envs.snapshots import SnapshotResets
+from envs.constants import ACTION_SIZE, MAX_EPISODE_STEPS
+from envs.engine.environment import fast_class
+from envs.engine.snapshots import SnapshotResets
 from scripts.benchmarks.learner import make_update
 from scripts.benchmarks.measure import Rows, median_times
 from scripts.benchmarks.stepping import ASYNC, label, package_envs, warm_up
-from scripts.build import build_agent, build_envs, build_task_set
 
 FIRST, PAIR = "mtrl-fair, goals drawn", "mtrl-fair, training and evaluation, goals cached"
 WITHOUT, WITH = "no workers", "idle workers"

@@ -10,7 +10,7 @@ import torch
 
 from agents import NetworkConfig
 from configs import TrainConfig
-from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
+from envs.constants import ACTION_SIZE, OBSERVATION_SIZE
 
 TWINS = 2
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from agents import MultiTaskSAC, Transition
-from agents.updates import EAGER_UPDATES, make_updater
+from agents.cuda_graph import EAGER_UPDATES, make_updater
 from configs import TrainConfig
-from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
-from scripts.build import build_replay
+from configs.build import build_replay
+from envs.constants import ACTION_SIZE, OBSERVATION_SIZE
 
 STORED = 1_000
 """Random transitions per task in the replay of the learner."""

@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Float
 
 from envs import TaskSet
-from envs.costs import assign_rows
-from envs.fast import fast_class
-from envs.memory import MAX_EPISODE_STEPS
-from envs.snapshots import STATE
+from envs.constants import MAX_EPISODE_STEPS
+from envs.engine.environment import fast_class
+from envs.engine.snapshots import STATE
+from envs.workers.costs import assign_rows
 
 
 class Physics:

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from envs import MetaWorldVectorEnv, TaskSet, make_vec
-from envs.memory import ACTION_SIZE
+from envs.constants import ACTION_SIZE
 from envs.tasks import BENCHMARKS
-from mtrl_fair.processor import usable_cores
+from mtrl_fair.machine import usable_cores
 from scripts.benchmarks.measure import Rows
 from scripts.benchmarks.physics import Physics
 

@@ -31,12 +31,12 @@ import torch
 from rich.console import Console
 from rich.markdown import Markdown
 
-from agents.updates import GraphedUpdate
+from agents.cuda_graph import GraphedUpdate
 from configs import PRESETS, TrainConfig, to_dict
-from mtrl_fair.names import check_name
-from mtrl_fair.processor import usable_cores
+from configs.build import build_agent, build_envs, build_replay, build_task_set, overlaps
+from mtrl_fair.checks import check_name
+from mtrl_fair.machine import usable_cores
 from mtrl_fair.runs import RunDirectory
-from scripts.allocator import keep_freed_memory
 from scripts.benchmarks.measure import (
     Report,
     Rows,
@@ -45,10 +45,10 @@ from scripts.benchmarks.measure import (
     split_at_section,
 )
 from scripts.benchmarks.stepping import label
-from scripts.build import build_agent, build_envs, build_replay, build_task_set, overlaps
 from scripts.command_line import resolve_device
-from scripts.loop import TrainingLoop
-from scripts.report import PlainReporter
+from scripts.training.allocator import keep_freed_memory
+from scripts.training.display import PlainReporter
+from scripts.training.loop import TrainingLoop
 
 SECTION = "train"
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from agents import PRECISIONS
 from configs import PRESETS, TrainConfig
+from configs.build import build_agent
 from mtrl_fair import COMBINERS
-from mtrl_fair.combiner import Differentiated
-from mtrl_fair.registry import GramianWeighting
-from scripts.allocator import keep_freed_memory
+from mtrl_fair.combiners.base import Differentiated
+from mtrl_fair.combiners.registry import GramianWeighting
 from scripts.benchmarks.floor import flops, make_floor, update_products
 from scripts.benchmarks.learner import make_update
 from scripts.benchmarks.measure import (
@@ -33,8 +33,8 @@ from scripts.benchmarks.measure import (
     split_at_section,
 )
 from scripts.benchmarks.solver import published_sgd
-from scripts.build import build_agent
 from scripts.command_line import resolve_device
+from scripts.training.allocator import keep_freed_memory
 
 SECTION = "update"
 PRESET = "mt10-fairgrad"

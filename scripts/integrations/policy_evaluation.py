@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from envs import make_vec
-from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
+from envs.constants import ACTION_SIZE, OBSERVATION_SIZE
 
 DISCOUNT = 0.9  # a short horizon, so that a few hundred updates show something
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from envs import make_vec
-from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
+from envs.constants import ACTION_SIZE, OBSERVATION_SIZE
 from scripts.integrations.arguments import AgentArguments, read
 
 DISCOUNT = 0.99

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 import mtrl_fair
 from envs import make_vec
-from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
+from envs.constants import ACTION_SIZE, OBSERVATION_SIZE
 from scripts.integrations.arguments import AgentArguments, read
 
 DISCOUNT = 0.99

@@ -27,7 +27,7 @@ from torchrl.objectives import SACLoss, SoftUpdate, ValueEstimators
 
 import mtrl_fair
 from envs import make_vec
-from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
+from envs.constants import ACTION_SIZE, OBSERVATION_SIZE
 from scripts.integrations.arguments import AgentArguments, read
 
 DISCOUNT = 0.99

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from agents import ReplayBuffer, Transition
-from agents.generators import restore_generator
+from mtrl_fair.runs.checkpoints import restore_generator
 
 K = 3
 

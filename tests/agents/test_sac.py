@@ -180,7 +180,7 @@ def test_every_weight_writes_its_task_gradients_where_they_are_kept(layer_norm, 
     """A gradient that is first made elsewhere would cost as much as its product."""
     network = NetworkConfig(width=16, depth=2, layer_norm=layer_norm)
     agent = make_agent(config=SACConfig(actor=network, critic=network))
-    module = sys.modules["mtrl_fair.task_gradients"]  # hidden by the function of that name
+    module = sys.modules["mtrl_fair.gradients.per_task"]  # hidden by the function of that name
     settled, seen = module._settle, []
 
     def settle(slot, gradient):

@@ -5,9 +5,10 @@ import signal
 
 import pytest
 
-from envs import TaskSet, make_vec, processes
-from tests.envs.failures import Interrupted
+from envs import TaskSet, make_vec
+from envs.workers import pool as processes
 from tests.envs.small_vector import PAIR
+from tests.envs.workers.failures import Interrupted
 from tests.live_processes import is_alive
 
 

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers import vector as wrappers
 
 from envs import make_vec
-from envs.memory import INFO_KEYS
+from envs.constants import INFO_KEYS
 from tests.envs.nested_arrays import assert_own_memory, assert_same
 from tests.envs.package_environment import Package
 from tests.envs.small_vector import PAIR, ZERO, calls_of_workers, random_actions

@@ -6,7 +6,7 @@ from metaworld.env_dict import MT50_V3
 from metaworld.policies import ENV_POLICY_MAP
 
 from envs import TaskSet
-from envs.memory import INFO_KEYS
+from envs.constants import INFO_KEYS
 from tests.envs.package_environment import Package
 from tests.envs.small_vector import random_actions
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from metaworld.policies import ENV_POLICY_MAP
 
-from envs.memory import INFO_KEYS
+from envs.constants import INFO_KEYS
 from tests.envs.small_vector import PAIR, ZERO, random_actions
 
 # The scripted experts warn that their actions exceed [-1, 1].

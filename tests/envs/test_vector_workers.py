@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs.worker import Rows
+from envs.workers.worker import Rows
 from tests.envs.nested_arrays import assert_same
 from tests.envs.small_vector import ZERO, random_actions
 
@@ -105,6 +105,6 @@ def test_without_anonymous_memory_an_unlinked_file_serves(make, pair, tmp_path, 
 
 def test_workers_do_without_torch():
     """Its import takes longer than all else that a worker does before its first step."""
-    code = "import sys, envs.worker, envs.fast, envs.snapshots; sys.exit('torch' in sys.modules)"
+    code = "import sys, envs.workers.worker, envs.engine.environment, envs.engine.snapshots; sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

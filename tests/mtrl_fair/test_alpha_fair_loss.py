@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mtrl_fair import alpha_fair_loss
-from tests.mtrl_fair.method_inputs import direction, jacobian, losses_of, make
+from tests.mtrl_fair.combiners.method_inputs import direction, jacobian, losses_of, make
 
 
 @pytest.mark.parametrize("alpha", [-1.0, 0.0, 0.5, 1.0, 2.0])

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from mtrl_fair.results.runs import read_run
+from mtrl_fair.results.weights import averaged, read_residuals, read_weights
 from mtrl_fair.runs import RunDirectory
 from scripts import archive
-from scripts.run_results import read_run
-from scripts.run_weights import averaged, read_residuals, read_weights
-from tests.scripts.written_runs import make_run
+from tests.mtrl_fair.results.written_runs import make_run
 
 
 def test_the_figure_of_an_archive_is_that_of_its_run(tmp_path):

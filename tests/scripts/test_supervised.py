@@ -14,9 +14,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mtrl_fair.supervised.benchmarks.digits import Digits
+from mtrl_fair.supervised.jobs import Ended, Job, run_jobs
 from mtrl_fair.supervised.trainer import Progress
-from scripts import supervised, supervised_plan
-from scripts.training_jobs import Ended, Job, run_jobs
+from scripts import supervised
+from scripts.comparing import plan as supervised_plan
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
@@ -262,7 +263,7 @@ def test_a_process_that_dies_leaves_the_others_alone(tmp_path, monkeypatch):
                 pid = int((tmp_path / "pid").read_text())
                 os.kill(pid, signal.SIGKILL)
 
-    from scripts import training_jobs
+    from mtrl_fair.supervised import jobs as training_jobs
 
     original = training_jobs._Worker
 

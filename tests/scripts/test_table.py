@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from mtrl_fair.results.runs import read_run
 from mtrl_fair.runs import RunDirectory
 from scripts import archive, table
-from scripts.run_results import read_run
-from tests.scripts.written_runs import TASKS, cells, make_run
+from tests.mtrl_fair.results.written_runs import TASKS, cells, make_run
 
 
 def test_a_summary_counts_what_all_runs_have(tmp_path, capsys):

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from mtrl_fair import COMBINERS
-from mtrl_fair.supervised.toy import toy_front_gap, toy_losses
+from mtrl_fair.supervised.benchmarks.toy_problem import toy_front_gap, toy_losses
 from scripts import toy
-from scripts.toy_descent import (
+from scripts.toy_figures.descent import (
     FRONT_TOLERANCE,
     OPTIMIZERS,
     Optimizer,

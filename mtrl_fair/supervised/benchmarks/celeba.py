@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtrl_fair.supervised.benchmark import Benchmark, Metric, Recipe, Splits, Task
-from mtrl_fair.supervised.benchmarks.classification_meters import F1Meter
-from mtrl_fair.supervised.benchmarks.face_attributes import (
+from mtrl_fair.supervised.benchmarks.faces.attributes import (
     IMAGES,
     LABELS,
     PARTITION,
     Faces,
     read_listing,
 )
+from mtrl_fair.supervised.benchmarks.meters import F1Meter
 from mtrl_fair.supervised.data import DataError
 from mtrl_fair.supervised.model import MultiTaskModel
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from mtrl_fair.supervised.benchmarks.dense_benchmark import (
+from mtrl_fair.supervised.benchmarks.dense.benchmark import (
     DenseBenchmark,
     dense_recipe,
     depth,

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import StepLR
 
 from mtrl_fair.supervised.benchmark import Recipe, Splits
-from mtrl_fair.supervised.benchmarks.overlaid_digits import (
+from mtrl_fair.supervised.benchmarks.digit_pairs.overlaid_digits import (
     DigitPairBenchmark,
     DigitPairs,
     digit_network,

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mtrl_fair.supervised.benchmark import Recipe, Splits
-from mtrl_fair.supervised.benchmarks.idx_files import read_idx
-from mtrl_fair.supervised.benchmarks.overlaid_digits import (
+from mtrl_fair.supervised.benchmarks.digit_pairs.idx_files import read_idx
+from mtrl_fair.supervised.benchmarks.digit_pairs.overlaid_digits import (
     DigitPairBenchmark,
     DigitPairs,
     digit_network,

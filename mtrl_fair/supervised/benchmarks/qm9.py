@@ -112,7 +112,7 @@ class QM9(Benchmark):
         if folder is None:
             raise DataError(f"qm9 needs its files: --data FOLDER with {self.layout}")
         try:
-            from mtrl_fair.supervised.benchmarks.molecules import read_molecules
+            from mtrl_fair.supervised.benchmarks.molecules.graphs import read_molecules
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] != "torch_geometric":
                 raise
@@ -144,7 +144,7 @@ class QM9(Benchmark):
 
     def splits(self) -> Splits:
         """Inputs: `complete_graphs`; targets [B, 11], standardised."""
-        from mtrl_fair.supervised.benchmarks.molecules import CompleteGraphs
+        from mtrl_fair.supervised.benchmarks.molecules.graphs import CompleteGraphs
 
         train, validation, test = (
             CompleteGraphs(self._molecules, self._targets, chosen)
@@ -154,7 +154,7 @@ class QM9(Benchmark):
 
     def model(self, tasks: Sequence[int]) -> MultiTaskModel:
         """Message passing, and a linear head for each task."""
-        from mtrl_fair.supervised.benchmarks.molecule_network import MoleculeNetwork
+        from mtrl_fair.supervised.benchmarks.molecules.network import MoleculeNetwork
 
         trunk = MoleculeNetwork()
         return MultiTaskModel(trunk, [nn.Linear(trunk.width, 1) for _ in tasks])

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mtrl_fair.supervised.benchmark import Benchmark, Metric, Recipe, Splits, Task
+from mtrl_fair.supervised.benchmarks.toy_problem import STARTS, toy_losses, toy_starts
 from mtrl_fair.supervised.data import Data, Randomness
 from mtrl_fair.supervised.model import MultiTaskModel
-from mtrl_fair.supervised.toy import STARTS, toy_losses, toy_starts
 
 STEPS_PER_EPOCH = 1000
 

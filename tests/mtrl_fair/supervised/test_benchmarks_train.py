@@ -6,10 +6,6 @@ import math
 from dataclasses import replace
 
 import pytest
-from celeba_files import write_celeba
-from mnist_files import write_mnist
-from mtan_files import write_release
-from qm9_files import make_molecules, write_raw
 
 from mtrl_fair.supervised.benchmark import metric_directions
 from mtrl_fair.supervised.benchmarks.cityscapes import Cityscapes
@@ -19,6 +15,10 @@ from mtrl_fair.supervised.config import SupervisedConfig
 from mtrl_fair.supervised.data import DataError
 from mtrl_fair.supervised.registry import BENCHMARKS, benchmark_class
 from mtrl_fair.supervised.training import train
+from tests.mtrl_fair.supervised.celeba_files import write_celeba
+from tests.mtrl_fair.supervised.mnist_files import write_mnist
+from tests.mtrl_fair.supervised.mtan_files import write_release
+from tests.mtrl_fair.supervised.qm9_files import make_molecules, write_raw
 
 SIDES = (32, 64)  # of the real layout, but small enough to train on in a test
 

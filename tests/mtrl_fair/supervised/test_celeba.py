@@ -3,13 +3,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from celeba_files import NAMES, PARTS, make_labels, write_celeba
 from PIL import Image
 
 from mtrl_fair import make_combiner
 from mtrl_fair.supervised.benchmark import metric_names
 from mtrl_fair.supervised.benchmarks.celeba import ATTRIBUTES, CelebA
 from mtrl_fair.supervised.data import Batches, DataError
+from tests.mtrl_fair.supervised.celeba_files import NAMES, PARTS, make_labels, write_celeba
 
 
 @pytest.fixture

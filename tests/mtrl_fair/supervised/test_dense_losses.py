@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from mtrl_fair.supervised.benchmarks.dense_losses import (
+from mtrl_fair.supervised.benchmarks.dense.losses import (
     depth_loss,
     normal_loss,
     segmentation_loss,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, jaccard_score
 
-from mtrl_fair.supervised.benchmarks.dense_meters import DepthMeter, NormalMeter, SegmentationMeter
+from mtrl_fair.supervised.benchmarks.dense.meters import DepthMeter, NormalMeter, SegmentationMeter
 
 SIZES = (2, 2, 1)  # of batches; the last is smaller, as at the end of a split
 

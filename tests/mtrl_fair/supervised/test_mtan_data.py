@@ -3,10 +3,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from mtan_files import write_release
 
-from mtrl_fair.supervised.benchmarks.mtan_data import SCALES, MTANFolder, augment
+from mtrl_fair.supervised.benchmarks.dense.mtan_data import SCALES, MTANFolder, augment
 from mtrl_fair.supervised.data import Batches, DataError
+from tests.mtrl_fair.supervised.mtan_files import write_release
 
 SIZE = (16, 24)
 FOLDERS = {"image": "image", "label": "label", "depth": "depth", "normal": "normal"}

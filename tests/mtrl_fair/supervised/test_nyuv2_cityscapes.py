@@ -2,15 +2,15 @@ import copy
 
 import pytest
 import torch
-from mtan_files import write_release
 from torch.nn import functional as F  # noqa: N812
 
 from mtrl_fair import make_combiner
 from mtrl_fair.supervised.benchmark import metric_directions, metric_names
 from mtrl_fair.supervised.benchmarks.cityscapes import Cityscapes
-from mtrl_fair.supervised.benchmarks.dense_losses import depth_loss, normal_loss, segmentation_loss
+from mtrl_fair.supervised.benchmarks.dense.losses import depth_loss, normal_loss, segmentation_loss
 from mtrl_fair.supervised.benchmarks.nyuv2 import NYUv2
 from mtrl_fair.supervised.data import Batches, DataError
+from tests.mtrl_fair.supervised.mtan_files import write_release
 
 BENCHMARKS = (NYUv2, Cityscapes)
 

@@ -4,14 +4,14 @@ import gzip
 
 import pytest
 import torch
-from mnist_files import write_mnist
 from sklearn.datasets import load_digits
 
 from mtrl_fair import make_combiner
+from mtrl_fair.supervised.benchmarks.digit_pairs.overlaid_digits import DigitPairs, random_pairs
 from mtrl_fair.supervised.benchmarks.digits import DIGITS, PAIRS, Digits
 from mtrl_fair.supervised.benchmarks.multimnist import MultiMNIST
-from mtrl_fair.supervised.benchmarks.overlaid_digits import DigitPairs, random_pairs
 from mtrl_fair.supervised.data import Batches, DataError
+from tests.mtrl_fair.supervised.mnist_files import write_mnist
 
 
 def test_the_brighter_pixel_wins_and_corners_are_where_they_belong():

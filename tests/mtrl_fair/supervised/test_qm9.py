@@ -8,13 +8,13 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
-from qm9_files import SINGLE_ATOM, make_molecules, write_raw
 from torch_geometric.data import Batch
 
 from mtrl_fair import make_combiner
 from mtrl_fair.supervised.benchmark import metric_names
 from mtrl_fair.supervised.benchmarks.qm9 import PROPERTIES, QM9
 from mtrl_fair.supervised.data import Batches, DataError
+from tests.mtrl_fair.supervised.qm9_files import SINGLE_ATOM, make_molecules, write_raw
 
 HELD_OUT = 8
 
@@ -282,7 +282,7 @@ def test_missing_files_are_named_with_the_command_that_downloads_them(tmp_path):
 def test_with_rdkit_the_original_files_are_looked_for(tmp_path, monkeypatch):
     write_raw(tmp_path, make_molecules())
     monkeypatch.setattr(
-        "mtrl_fair.supervised.benchmarks.molecules.find_spec", lambda name: name == "rdkit"
+        "mtrl_fair.supervised.benchmarks.molecules.graphs.find_spec", lambda name: name == "rdkit"
     )
     with pytest.raises(
         DataError, match="raw/gdb9.sdf with .*gdb9.sdf.csv with .*characterized.txt"
@@ -299,7 +299,7 @@ def test_no_folder():
 
 @pytest.mark.parametrize("missing", ["torch_geometric", "torch_geometric.data"])
 def test_without_torch_geometric(tmp_path, monkeypatch, missing):
-    monkeypatch.delitem(sys.modules, "mtrl_fair.supervised.benchmarks.molecules")
+    monkeypatch.delitem(sys.modules, "mtrl_fair.supervised.benchmarks.molecules.graphs")
     for name in (missing, "torch_geometric.data"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(DataError, match="qm9 needs torch_geometric: install the extra"):

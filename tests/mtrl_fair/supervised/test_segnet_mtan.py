@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from mtrl_fair.supervised.benchmarks.segnet_mtan import SegNetMTAN, UnitLength, dense_head
+from mtrl_fair.supervised.benchmarks.dense.segnet_mtan import SegNetMTAN, UnitLength, dense_head
 
 K = 2
 

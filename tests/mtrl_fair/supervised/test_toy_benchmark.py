@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mtrl_fair.supervised.benchmarks.toy import ToyBenchmark
+from mtrl_fair.supervised.benchmarks.toy_problem import STARTS, toy_front_gap, toy_losses
 from mtrl_fair.supervised.config import SupervisedConfig
-from mtrl_fair.supervised.toy import STARTS, toy_front_gap, toy_losses
 from mtrl_fair.supervised.training import train
 
 CONFIG = SupervisedConfig(benchmark="toy", batch_size=1, learning_rate=0.1, epochs=1)

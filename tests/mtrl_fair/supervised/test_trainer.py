@@ -8,9 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_benchmark import LastEpochs, Plain, Plateau, SmallBenchmark, config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from trainer_runs import lines, make_trainer, stop_after
 
 from mtrl_fair import (
     COMBINERS,
@@ -24,6 +22,14 @@ from mtrl_fair.supervised.config import SupervisedConfig, to_dict
 from mtrl_fair.supervised.evaluation import Reported
 from mtrl_fair.supervised.trainer import COLUMNS, LATEST, Trainer
 from mtrl_fair.supervised.training import train
+from tests.mtrl_fair.supervised.small_benchmark import (
+    LastEpochs,
+    Plain,
+    Plateau,
+    SmallBenchmark,
+    config,
+)
+from tests.mtrl_fair.supervised.trainer_runs import lines, make_trainer, stop_after
 
 
 def test_another_seed_gives_other_numbers(tmp_path):

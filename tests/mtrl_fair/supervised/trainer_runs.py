@@ -3,12 +3,12 @@
 import json
 
 import torch
-from small_benchmark import SmallBenchmark, config
 from torch.utils import _pytree as pytree
 
 from mtrl_fair.runs import RunDirectory
 from mtrl_fair.supervised.config import to_dict
 from mtrl_fair.supervised.trainer import COLUMNS, LATEST, RESUMABLE, Trainer
+from tests.mtrl_fair.supervised.small_benchmark import SmallBenchmark, config
 
 CPU = torch.device("cpu")
 

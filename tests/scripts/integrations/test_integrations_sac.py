@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from envs.memory import ACTION_SIZE, OBSERVATION_SIZE
+from envs.constants import ACTION_SIZE, OBSERVATION_SIZE
 from scripts.integrations import (
     sac_single_file,
     sac_single_file_fairgrad,

@@ -1,0 +1,115 @@
+"""The parts of a run, made from its configuration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from agents import MultiTaskSAC, ReplayBuffer
+from configs import NEEDS_BOUND, TrainConfig
+from envs import MetaWorldVectorEnv, TaskSet, make_vec
+from envs.constants import ACTION_SIZE, OBSERVATION_SIZE
+from mtrl_fair import Combiner, make_combiner
+
+PARTS = ("agent", "replay", "critic", "actor", "temperature", "exploration")
+"""What draws from a generator of its own. Their order decides the seeds: new ones go to the end."""
+
+
+def part_seed(config: TrainConfig, part: str) -> int:
+    """The seed of a part: generators that had the run's seed would draw the same numbers."""
+    sequence = np.random.SeedSequence(config.seed, spawn_key=(PARTS.index(part),))
+    return int(sequence.generate_state(1)[0])
+
+
+def build_task_set(config: TrainConfig) -> TaskSet:
+    """The tasks and their goals, once for training and evaluation."""
+    return TaskSet.make(config.tasks, config.seed).first_goals(config.environment.num_goals)
+
+
+def build_envs(
+    config: TrainConfig, task_set: TaskSet, device: torch.device, *, evaluation: bool = False
+) -> MetaWorldVectorEnv:
+    """Training environments, or evaluation ones, which take goals in turn and end at success.
+
+    The process of the learner steps a share of them, unless it updates meanwhile.
+    """
+    return make_vec(
+        task_set,
+        config.seed,
+        config.environment.reward_version,
+        config.environment.num_workers,
+        max_episode_steps=config.environment.max_episode_steps,
+        caller_steps=evaluation or not overlaps(config, device),
+        stagger=config.environment.stagger and not evaluation,
+        goal_order="sequential" if evaluation else "random",
+        terminate_on_success=evaluation,
+    )
+
+
+def overlaps(config: TrainConfig, device: torch.device) -> bool:
+    """Whether updates run while the environments step."""
+    overlap = config.environment.overlap
+    return overlap == "on" or (overlap == "auto" and device.type == "cuda")
+
+
+def settle_overlap(config: TrainConfig, device: torch.device) -> TrainConfig:
+    """The configuration with what "auto" means on the device, so that a run that is resumed on
+    another one goes on as it was."""
+    overlap: Literal["on", "off"] = "on" if overlaps(config, device) else "off"
+    return replace(config, environment=replace(config.environment, overlap=overlap))
+
+
+def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> MultiTaskSAC:
+    """The agent, with a combiner for the critic and one for the actor."""
+    temperature_combiner = (
+        build_combiner(config, num_tasks, "temperature")
+        if config.agent.combine_temperature
+        else None
+    )
+    return MultiTaskSAC(
+        OBSERVATION_SIZE,
+        ACTION_SIZE,
+        num_tasks,
+        build_combiner(config, num_tasks, "critic"),
+        build_combiner(config, num_tasks, "actor"),
+        temperature_combiner,
+        architecture=config.architecture,
+        config=config.agent,
+        precision=config.precision,
+        seed=part_seed(config, "agent"),
+        device=device,
+    )
+
+
+def build_combiner(config: TrainConfig, num_tasks: int, network: str) -> Combiner:
+    """The configured combiner of "critic", "actor" or "temperature", given the options it has."""
+    combiner = config.combiner_of(network)
+    options: dict[str, object] = {
+        "scale": config.combining.scale,
+        "weighted_heads": config.combining.weighted_heads,
+    }
+    if combiner == "fairgrad":
+        options |= config.fairgrad_options()
+    if combiner in NEEDS_BOUND:
+        options["min_loss"] = 0.0 if network == "critic" else config.combining.actor_min_loss
+    if combiner in ("rlw", "pcgrad", "graddrop"):
+        options["seed"] = part_seed(config, network)
+    own = config.method_options(combiner)
+    return make_combiner(combiner, num_tasks=num_tasks, **options, **own)
+
+
+def build_replay(config: TrainConfig, num_tasks: int, device: torch.device) -> ReplayBuffer:
+    """An empty replay buffer."""
+    return ReplayBuffer(
+        num_tasks,
+        config.agent.replay_capacity,
+        OBSERVATION_SIZE,
+        ACTION_SIZE,
+        normalize_reward=config.agent.normalize_reward,
+        reward_rate=config.agent.reward_rate,
+        seed=part_seed(config, "replay"),
+        device=device,
+    )

@@ -1,0 +1,18 @@
+"""Sizes and names that every Meta-World environment shares."""
+
+OBSERVATION_SIZE = 39
+ACTION_SIZE = 4
+MAX_EPISODE_STEPS = 500
+"""Meta-World's horizon; the package refuses to step further."""
+NUM_GOALS = 50
+"""Goals that the package draws per task."""
+INFO_KEYS = (
+    "success",
+    "near_object",
+    "grasp_success",
+    "grasp_reward",
+    "in_place_reward",
+    "obj_to_target",
+    "unscaled_reward",
+)
+"""What every Meta-World environment's info holds."""

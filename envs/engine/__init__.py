@@ -1,0 +1,1 @@
+"""Single Meta-World environments, which compute bit for bit what the package computes."""

@@ -1,0 +1,1 @@
+"""Processes that step the rows of a vector environment."""

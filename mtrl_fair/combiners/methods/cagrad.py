@@ -1,0 +1,74 @@
+"""CAGrad: conflict-averse gradient descent (Liu et al. 2021)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+from torch import Tensor
+
+from mtrl_fair.combiners.by_gramian import GramianCombiner, solve_on_host
+from mtrl_fair.combiners.methods.min_norm import min_norm_weights
+
+VANISHING = 1e-7  # relative to the longest gradient
+
+
+class CAGrad(GramianCombiner):
+    """The direction within c ‖g₀‖ of the mean gradient g₀ that helps the worst-off task most.
+
+    d = (g₀ + c ‖g₀‖ g_w / ‖g_w‖) / (1 + c²), where the convex weights w minimise
+    g_wᵀg₀ + c ‖g₀‖ ‖g_w‖ (the paper's equation 4).
+
+    Convention: divided by 1 + c², as the authors' code does by default; the paper's algorithm is
+    not, and the authors' supervised code then multiplies by K (scale="tasks"). Needs the Gramian.
+    Departs: solved on the Gramian, exactly; where g_w vanishes, so that no direction within the
+    radius helps every task, all weights are 0. State: none.
+
+    Args:
+        c: radius of the search, relative to ‖g₀‖; 0.4 in the paper.
+        **options: see `Combiner`.
+    """
+
+    capturable = False  # solves on the host
+
+    def __init__(self, c: float = 0.4, **options: Any):
+        super().__init__(**options)
+        if not c >= 0:
+            raise ValueError(f"c is {c}, expected a number of at least 0")
+        self.c = c
+
+    def solve(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
+        weights = solve_on_host(gramian, lambda matrix: cagrad_weights(matrix, self.c))
+        return weights, gramian.new_zeros(gramian.shape[:-2])
+
+
+def cagrad_weights(gramian: np.ndarray, c: float) -> np.ndarray:
+    """Weights [K] for a Gramian [K, K] of positive diagonal.
+
+    For s = ‖g_w‖ the minimiser is that of g_wᵀg₀ + c ‖g₀‖ ‖g_w‖² / 2s, which is the point of least
+    norm in the hull of the shifted gradients g_i + t g₀, t = s / (c ‖g₀‖). What remains is to find
+    the one t at which ‖g_w‖ = t c ‖g₀‖.
+    """
+    size = len(gramian)
+    mean = np.full(size, 1.0 / size)
+    toward_mean = gramian @ mean
+    radius = c * np.sqrt(max(mean @ toward_mean, 0.0))
+    if radius == 0.0:
+        return mean
+
+    def minimiser(shift: float) -> tuple[np.ndarray, float]:
+        cross = shift * (toward_mean + toward_mean[:, None])
+        weights = min_norm_weights(gramian + cross + shift**2 * (mean @ toward_mean))
+        return weights, float(np.sqrt(max(weights @ gramian @ weights, 0.0)))
+
+    def excess(shift: float) -> float:
+        return minimiser(shift)[1] - shift * radius
+
+    largest = np.sqrt(np.diagonal(gramian).max()) / radius  # g_w is no longer than any gradient
+    smallest = VANISHING * largest
+    if excess(smallest) <= 0.0:
+        return np.zeros(size)
+    shift = scipy.optimize.brentq(excess, smallest, 2.0 * largest, xtol=1e-14 * largest, rtol=1e-13)
+    weights, norm = minimiser(shift)
+    return (mean + radius / norm * weights) / (1 + c**2)

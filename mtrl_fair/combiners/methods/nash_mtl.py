@@ -1,0 +1,22 @@
+"""Nash-MTL: multi-task learning as a bargaining game (Navon et al. 2022)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mtrl_fair.combiners.by_gramian import GramianCombiner
+from mtrl_fair.solvers.equation import solve
+
+
+class NashMTL(GramianCombiner):
+    """The Nash bargaining solution: weights with A w = 1 / w, which is FairGrad at alpha = 1.
+
+    Convention: the paper's equation; the direction has norm √K, which the authors' code clips to
+    1 (max_norm=1). Needs the Gramian. Departs: solved exactly by Newton's method at every step,
+    where the authors run a sequence of cone programs, warm-started and stopped early. State: none.
+    """
+
+    capturable = False  # torch's linear solver is not known to be capturable
+
+    def solve(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
+        return solve(gramian, 1.0, "newton")

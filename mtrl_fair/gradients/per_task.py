@@ -1,0 +1,248 @@
+"""The gradients of K task losses for the price of about one backward.
+
+The batch is laid out [task, batch, …] and a task's loss depends on its own rows only, so one
+backward can yield every task's gradient if each parameter stands for K equal copies, one per task.
+The copies are stride-0 views; matrix products run on the shared values, and only the gradient with
+respect to a weight is formed per task.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from mtrl_fair.gradients.linear import NotPerTaskError, Slot
+from mtrl_fair.gradients.task_parameter import TaskParameter
+
+TaskLossFn = Callable[[dict[str, Tensor], Any], Any]
+
+
+def task_gradients(
+    task_loss_fn: Callable[[dict[str, Tensor], Any], Tensor],
+    parameters: Mapping[str, Tensor],
+    batch: Any,
+) -> dict[str, Tensor]:
+    """The gradient of every task's loss with respect to shared parameters.
+
+    Linear layers, matrix products, layer normalisation and elementwise operations between a
+    parameter and data cost about one backward. Where a parameter is used in another way (an
+    `einsum`, a convolution), the result is the same but takes K backwards, and a warning names the
+    operation.
+
+    Whatever tensor meets a parameter must have the task as its first dimension. Data whose rows
+    were moved elsewhere (`x.transpose(0, 1)`) or a constant [K, …] that is not one row per task
+    cannot be told from it if its first dimension happens to be K too.
+
+    Args:
+        task_loss_fn: (parameters, batch) -> task losses [K]. Row k depends on rows [k] of the batch
+            leaves only. `torch.func.functional_call(module, parameters, x)` works inside.
+        parameters: shared parameters by name, each [*shape].
+        batch: a pytree of tensors [K, B, …].
+
+    Returns:
+        By name, [K, *shape].
+
+    Raises:
+        ValueError: losses or batch leaves whose first dimension is not K.
+    """
+    return task_losses_and_gradients(task_loss_fn, parameters, batch)[1]
+
+
+def task_losses_and_gradients(
+    task_loss_fn: TaskLossFn,
+    parameters: Mapping[str, Tensor],
+    batch: Any,
+    task_parameters: Mapping[str, Tensor] | None = None,
+    *,
+    has_aux: bool = False,
+    out: Tensor | None = None,
+) -> tuple[Any, dict[str, Tensor]]:
+    """`task_gradients` that also returns the losses, and the gradients of task parameters.
+
+    Args:
+        task_loss_fn: as in `task_gradients`; it receives shared and task parameters in one dict.
+        parameters: shared parameters, each [*shape].
+        batch: a pytree of tensors [K, B, …].
+        task_parameters: parameters [K, *shape] whose row k only task k uses, such as heads.
+        has_aux: whether task_loss_fn returns (task losses, aux), as in `torch.func.grad`.
+        out: [K, P], receives the gradients of the shared parameters, flattened, in their order. A
+            matrix that is used again and again saves most of the time that fresh memory costs. Its
+            dtype is that of the gradients, which may have lower precision than the parameters.
+
+    Returns:
+        what task_loss_fn returned, detached, and gradients by name: [K, *shape] for both kinds of
+        parameter; with `out`, those of shared parameters are views of it.
+    """
+    num_tasks = count_tasks(batch)
+    check_parameters(parameters, task_parameters, num_tasks)
+    slots = _slots(parameters, num_tasks, out)
+    own = own_leaves(task_parameters)
+    gradients: dict[str, Any]
+    copies = {
+        name: tensor.detach().expand(num_tasks, *tensor.shape).requires_grad_()
+        for name, tensor in parameters.items()
+    }
+    leaves = {**copies, **own}
+    try:
+        with torch.enable_grad():
+            shared = {name: TaskParameter.of(copies[name], slots.get(name)) for name in copies}
+            output = task_loss_fn({**shared, **own}, batch)
+            total = losses_of(output, has_aux, num_tasks).sum()
+        for slot in slots.values():
+            slot.written = False  # by derivatives that the loss function took itself
+        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        gradients = dict(zip(leaves, found, strict=True))
+    except NotPerTaskError as error:
+        warnings.warn(
+            f"task_gradients takes one backward per task, because {error}",
+            UserWarning,
+            stacklevel=2,
+        )
+        with torch.enable_grad():
+            output, gradients = _loop(task_loss_fn, parameters, own, batch, num_tasks, has_aux)
+    for name, gradient in gradients.items():
+        if name in slots:
+            gradients[name] = _settle(slots[name], gradient)
+        elif gradient is None:
+            gradients[name] = torch.zeros_like(leaves[name], memory_format=torch.contiguous_format)
+    return detach(output), gradients
+
+
+def own_leaves(task_parameters: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """Task parameters as leaves of a new graph."""
+    return {
+        name: tensor.detach().requires_grad_() for name, tensor in (task_parameters or {}).items()
+    }
+
+
+def split_rows(matrix: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A matrix [..., P] as views [..., *shape] by the name of a parameter."""
+    parts = matrix.split([tensor.numel() for tensor in parameters.values()], -1)
+    return {
+        name: part.view(*matrix.shape[:-1], *parameters[name].shape)
+        for name, part in zip(parameters, parts, strict=True)
+    }
+
+
+def _slots(parameters: Mapping[str, Tensor], num_tasks: int, out: Tensor | None) -> dict[str, Slot]:
+    if out is None:
+        return {}
+    expected = (num_tasks, sum(tensor.numel() for tensor in parameters.values()))
+    if out.shape != expected or not out.is_floating_point():
+        raise ValueError(
+            f"out is {list(out.shape)} {out.dtype}, expected {list(expected)}, the numbers of tasks"
+            " and of shared parameters, and a floating-point type"
+        )
+    return {name: Slot(tensor) for name, tensor in split_rows(out, parameters).items()}
+
+
+def _settle(slot: Slot, gradient: Tensor | None) -> Tensor:
+    """The slot's gradients, with what came from uses that did not write there."""
+    if gradient is not None and slot.written:
+        slot.tensor += gradient
+    elif gradient is not None:
+        slot.tensor.copy_(gradient)
+    elif not slot.written:
+        slot.tensor.zero_()
+    return slot.tensor
+
+
+def _loop(
+    task_loss_fn: TaskLossFn,
+    parameters: Mapping[str, Tensor],
+    own: dict[str, Tensor],
+    batch: Any,
+    num_tasks: int,
+    has_aux: bool,
+) -> tuple[Any, dict[str, Tensor]]:
+    shared = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
+    output = task_loss_fn({**shared, **own}, batch)
+    losses = losses_of(output, has_aux, num_tasks)
+    leaves = {**shared, **own}
+    rows = [
+        torch.autograd.grad(
+            loss,
+            list(leaves.values()),
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        for loss in losses
+    ]
+    gradients = {}
+    for name, columns in zip(leaves, zip(*rows, strict=True), strict=True):
+        gradients[name] = sum(columns[1:], columns[0]) if name in own else torch.stack(columns)
+    return output, gradients
+
+
+def count_tasks(batch: Any) -> int:
+    """K, the first dimension of every leaf."""
+    sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in pytree.tree_leaves(batch)}
+    if len(sizes) != 1 or 0 in sizes:
+        raise ValueError(
+            f"the leaves of the batch have first dimensions {sorted(sizes)}, expected the same"
+            " number of tasks K for all: lay the batch out [task, batch, …]"
+        )
+    return sizes.pop()
+
+
+def check_parameters(
+    parameters: Mapping[str, Tensor],
+    task_parameters: Mapping[str, Tensor] | None,
+    num_tasks: int,
+) -> None:
+    """Raises ValueError unless there are shared parameters, and others whose row k is task k's."""
+    own = task_parameters or {}
+    if not isinstance(parameters, Mapping) or not isinstance(own, Mapping) or not parameters:
+        raise ValueError(
+            "parameters must be a dict of tensors by name with at least one entry, such as"
+            f" dict(module.named_parameters()), got {type(parameters).__name__}"
+            f" and {type(own).__name__}"
+        )
+    if both := sorted(parameters.keys() & own.keys()):
+        raise ValueError(f"{', '.join(both)} are shared and task parameters: name them differently")
+    for name, tensor in own.items():
+        if tensor.ndim == 0 or len(tensor) != num_tasks:
+            raise ValueError(
+                f"the task parameter {name} is {list(tensor.shape)}, expected one row for each of"
+                f" {num_tasks} tasks"
+            )
+
+
+def losses_of(output: Any, has_aux: bool, num_tasks: int) -> Tensor:
+    """The task losses in what a loss function returned.
+
+    Raises:
+        ValueError: it is no tensor [K], or with `has_aux` no pair; or it has no graph.
+    """
+    if has_aux and not (isinstance(output, tuple) and len(output) == 2):
+        raise ValueError(
+            f"task_loss_fn returned {type(output).__name__}, but has_aux=True expects (losses, aux)"
+        )
+    losses = output[0] if has_aux else output
+    if not isinstance(losses, Tensor):
+        raise ValueError(
+            f"task_loss_fn returned {type(losses).__name__}, expected one tensor of losses"
+            f" [{num_tasks}] (or (losses, aux) with has_aux=True)"
+        )
+    if losses.shape != (num_tasks,):
+        raise ValueError(
+            f"task_loss_fn returned shape {list(losses.shape)}, expected one loss per task,"
+            f" [{num_tasks}]: take the mean over the batch dimensions only"
+        )
+    if not losses.requires_grad:
+        raise ValueError(
+            "the task losses do not depend on the parameters: nothing to differentiate"
+        )
+    return losses
+
+
+def detach(output: Any) -> Any:
+    """A pytree of tensors without their graph."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return pytree.tree_map_only(Tensor, lambda leaf: leaf.as_subclass(Tensor).detach(), output)

@@ -1,0 +1,1 @@
+"""What training runs left behind, read back: results, statistics, tables and figures."""

@@ -1,0 +1,21 @@
+"""What a training run writes: its folder, checkpoints and metrics."""
+
+from mtrl_fair.runs.directory import (
+    MAY_CHANGE,
+    RunDirectory,
+    RunError,
+    describe_machine,
+    flatten,
+    write_json,
+    write_text,
+)
+
+__all__ = [
+    "MAY_CHANGE",
+    "RunDirectory",
+    "RunError",
+    "describe_machine",
+    "flatten",
+    "write_json",
+    "write_text",
+]

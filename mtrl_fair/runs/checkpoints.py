@@ -1,0 +1,76 @@
+"""Checkpoint files, and the random generators that travel in them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+FORMAT = "mtrl-fair checkpoint 3"
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes a nest of dicts, lists, numbers, strings, tensors and numpy arrays.
+
+    Arrays come back as tensors. The file is written under a temporary name, flushed to the disk and
+    renamed, so that a kill at any moment leaves the old file or the new one.
+    """
+    tensors = pytree.tree_map_only(np.ndarray, torch.from_numpy, dict(state))
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        torch.save({"format": FORMAT, **tensors}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """Reads what `save_checkpoint` wrote, onto the CPU; with `mmap`, tensors when they are used.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is truncated, or no checkpoint of this project.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no checkpoint {path}: the run ended before it had one, the file was moved,"
+            " or the run is a copy without checkpoints; start a new run"
+        )
+    try:
+        if not zipfile.is_zipfile(path):  # torch would try older formats
+            raise ValueError("it is no zip archive")
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise ValueError(
+            f"the checkpoint {path} is truncated or no checkpoint of mtrl-fair: restore the"
+            " file or start a new run"
+        ) from error
+    if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
+        raise ValueError(
+            f"the checkpoint {path} was not written by this version of mtrl-fair (expected the"
+            f" format {FORMAT!r}): the run's metadata.json names the commit that can read it"
+        )
+    return state
+
+
+def restore_generator(generator: torch.Generator, state: Tensor) -> None:
+    """Continues where a saved generator stopped.
+
+    Generators of another kind of device have states of another size: a run that moves between CPU
+    and GPU goes on with a generator seeded from what was saved, since its exact continuation does
+    not exist there.
+    """
+    state = state.cpu()
+    if state.numel() == generator.get_state().numel():
+        generator.set_state(state)
+    else:
+        weights = torch.arange(1, state.numel() + 1)
+        generator.manual_seed(int((state.long() * weights).sum()))

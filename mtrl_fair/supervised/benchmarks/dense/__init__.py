@@ -1,0 +1,1 @@
+"""Dense prediction on images: segmentation, depth and surface normals."""

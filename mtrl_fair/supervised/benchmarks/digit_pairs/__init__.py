@@ -1,0 +1,1 @@
+"""Two overlaid digits to be recognised at once."""

@@ -1,0 +1,281 @@
+"""The training loop: act, step, store, update; evaluate and checkpoint every so often."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from agents import MultiTaskSAC, ReplayBuffer, Transition, make_updater
+from configs import TrainConfig
+from configs.build import overlaps, part_seed
+from envs import Evaluation, MetaWorldVectorEnv, evaluate
+from mtrl_fair import NonFiniteError
+from mtrl_fair.runs import RunDirectory
+from mtrl_fair.runs.metrics import MetricLogger
+from scripts.training.episodes import TrainingEpisodes
+
+LATEST, BEST, LAST_FINITE = "latest", "best", "last_finite"
+"""Checkpoints: to resume from; the policy of the best evaluation; what a diverging run left."""
+
+RESUMABLE = ("step", "agent", "replay", "envs", "loop")
+"""What a checkpoint must hold to be resumed from."""
+
+
+class Reporter(Protocol):
+    """Shows a run while it goes on."""
+
+    def advance(self, step: int) -> None: ...
+
+    def metrics(self, step: int, metrics: dict[str, float]) -> None: ...
+
+    def evaluating(self, step: int, share: float) -> None: ...
+
+    def evaluation(self, step: int, evaluation: Evaluation) -> None: ...
+
+
+class TrainingLoop:
+    """One run, from its present step to `config.total_steps`, or to the first evaluation that
+    reaches `config.stop_at_success`.
+
+    Everything that decides the numbers of later steps is in the checkpoint, so a resumed run gives
+    the same ones as a run that was never stopped.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        agent: MultiTaskSAC,
+        replay: ReplayBuffer,
+        envs: MetaWorldVectorEnv,
+        evaluation_envs: MetaWorldVectorEnv,
+        run: RunDirectory,
+        reporter: Reporter,
+    ):
+        self.config = config
+        self.agent = agent
+        self.replay = replay
+        self.envs = envs
+        self.evaluation_envs = evaluation_envs
+        self.run_directory = run
+        self.reporter = reporter
+
+        self.overlap = overlaps(config, agent.device)
+        self.update = make_updater(
+            agent, replay, config.agent.batch_size, graph=config.cuda_graph == "auto"
+        )
+        self.observation: np.ndarray | None = None
+        self.step = 0
+        self.evaluated_step = 0
+        self.best_success = -1.0
+        self.seconds = 0.0
+        self.latest_metrics: dict[str, torch.Tensor] = {}
+        self.generator = np.random.default_rng(part_seed(config, "exploration"))
+        self.episodes = TrainingEpisodes(envs.num_envs)
+
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Trains until the end or until asked to stop; returns whether the run is finished.
+
+        Raises:
+            NonFiniteError: an action, reward, loss or gradient is not finite. The checkpoint of the
+                last evaluation is kept, and `last_finite.pt` holds the state at that moment, whose
+                update may be half done but has taken no step that is not finite. With CUDA, losses
+                and gradients are looked at when metrics are logged.
+        """
+        self.started = time.monotonic() - self.seconds
+        resume_step = self.step if self.step else None
+        self.logger = MetricLogger(self.run_directory.path, resume_step)
+        try:
+            if self.observation is None:
+                self.observation, _ = self.envs.reset()
+                self.save()
+            self.clock, self.clock_step = time.monotonic(), self.step
+            while True:
+                if self._evaluation_due() and not self._evaluate(should_stop):
+                    break
+                if self._is_over() or should_stop():
+                    break
+                self._advance()
+                self.reporter.advance(self.step)
+                if self.step % self.config.log_every == 0:
+                    self._log()
+            self.save()
+            return is_finished(
+                self.config,
+                step=self.step,
+                evaluated_step=self.evaluated_step,
+                best_success=self.best_success,
+            )
+        except NonFiniteError:
+            self.run_directory.save_checkpoint(LAST_FINITE, self.state_dict())
+            raise
+        finally:
+            self.logger.close()
+
+    def save(self) -> None:
+        """Writes the checkpoint that `--resume` continues from.
+
+        Raises:
+            NonFiniteError: see `MultiTaskSAC.check`.
+        """
+        self.agent.check()
+        self.logger.flush()
+        self.seconds = time.monotonic() - self.started
+        self.run_directory.save_checkpoint(LATEST, self.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides the numbers of later steps."""
+        return {
+            "step": self.step,
+            "agent": self.agent.state_dict(),
+            "replay": self.replay.state_dict(),
+            "envs": self.envs.state_dict(),
+            "loop": {
+                "evaluated_step": self.evaluated_step,
+                "best_success": self.best_success,
+                "seconds": self.seconds,
+                "latest_metrics": {k: v.clone() for k, v in self.latest_metrics.items()},
+                "generator": self.generator.bit_generator.state,
+                **self.episodes.state_dict(),
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from a checkpoint's state."""
+        self.step = state["step"]
+        self.agent.load_state_dict(state["agent"])
+        self.replay.load_state_dict(state["replay"])
+        self.observation = self.envs.load_state_dict(state["envs"])
+        loop = state["loop"]
+        self.evaluated_step = loop["evaluated_step"]
+        self.best_success = loop["best_success"]
+        self.seconds = loop["seconds"]
+        self.latest_metrics = loop["latest_metrics"]
+        self.generator.bit_generator.state = loop["generator"]
+        self.episodes.load_state_dict(loop)
+
+    def _advance(self) -> None:
+        """One vector step and, once there is enough data, updates: after it, or during it."""
+        assert self.observation is not None
+        learning = self.step >= self.config.learning_starts
+        if learning:
+            action = self.agent.act(self.observation)
+        else:
+            shape = (self.envs.num_envs, self.agent.action_size)
+            action = self.generator.uniform(-1, 1, shape).astype(np.float32)
+        self.envs.step_async(action)
+        try:
+            if learning and self.overlap:
+                self._learn()
+        finally:
+            next_observation, reward, terminated, _, infos = self.envs.step_wait()
+        ended = infos["_final_obs"]
+        final = np.where(ended[:, None], infos["final_obs"], next_observation)
+        finite = np.isfinite(reward + final.sum(1) + next_observation.sum(1))
+        if not finite.all():
+            raise NonFiniteError("reward or observation", np.flatnonzero(~finite).tolist())
+        self.replay.add(Transition(self.observation, action, reward, terminated, final))
+        self.observation = next_observation
+        self.episodes.add(reward, infos["success"], ended)
+        if learning and not self.overlap:
+            self._learn()
+        self.step += 1
+
+    def _learn(self) -> None:
+        """This step's share of the updates: the number of them follows from the step alone."""
+        rate = self.config.updates_per_step
+        for _ in range(math.floor((self.step + 1) * rate) - math.floor(self.step * rate)):
+            self.latest_metrics = self.update()
+
+    def _log(self) -> None:
+        self.agent.check()
+        now = time.monotonic()
+        speed = (self.step - self.clock_step) / (now - self.clock)
+        scalars = {"charts/steps_per_second": speed}
+        metrics = {"reward/deviation/{task}": self.replay.reward_deviation} | self.latest_metrics
+        for key, value in metrics.items():
+            values = value.tolist()  # waits for the device: only here do metrics leave it
+            if isinstance(values, list):
+                for name, entry in zip(self.envs.task_names, values, strict=True):
+                    scalars[key.format(task=name)] = entry
+            else:
+                scalars[key] = float(values)
+        scalars |= self.episodes.take(self.envs.task_names)
+        self.latest_metrics = {}
+        self.logger.log(self.step, scalars)
+        self.reporter.metrics(self.step, scalars)
+        self.clock, self.clock_step = time.monotonic(), self.step
+
+    def _is_over(self) -> bool:
+        return self.config.is_over(self.step, self.best_success)
+
+    def _evaluation_due(self) -> bool:
+        due = self.step > 0 and (self.step % self.config.eval_every == 0 or self._is_over())
+        return due and self.evaluated_step != self.step
+
+    def _evaluate(self, should_stop: Callable[[], bool]) -> bool:
+        """Evaluates, logs and checkpoints; False if it was asked to stop half-way."""
+        self.agent.check()
+        self.reporter.evaluating(self.step, 0.0)
+        started = time.monotonic()
+        evaluation = evaluate(
+            lambda observation: self.agent.act(observation, deterministic=True),
+            self.evaluation_envs,
+            self.config.eval_episodes,
+            should_stop,
+            lambda share: self.reporter.evaluating(self.step, share),
+        )
+        if evaluation is None:
+            return False
+        seconds = round(time.monotonic() - self.started, 1)
+        scalars = evaluation_scalars(evaluation) | {"charts/seconds": seconds}
+        self.logger.log(self.step, scalars)
+        self.run_directory.add_evaluation(self.step, evaluation_rows(evaluation))
+        self.evaluated_step = self.step
+        if evaluation.mean_success > self.best_success:
+            self.best_success = evaluation.mean_success
+            self.run_directory.save_checkpoint(
+                BEST, {"step": self.step, "agent": self.agent.state_dict()}
+            )
+        self.save()
+        self.reporter.evaluation(self.step, evaluation)
+        self.clock += time.monotonic() - started  # steps per second are those of training
+        return True
+
+
+def is_finished(
+    config: TrainConfig, *, step: int, evaluated_step: int, best_success: float
+) -> bool:
+    """Whether a run has come to its end, the evaluation there included."""
+    return config.is_over(step, best_success) and evaluated_step == step
+
+
+def evaluation_scalars(evaluation: Evaluation) -> dict[str, float]:
+    """An evaluation as metrics."""
+    returns = evaluation.returns.mean(1)
+    scalars = {
+        "charts/mean_success_rate": evaluation.mean_success,
+        "charts/mean_return": float(returns.mean()),
+    }
+    for task, name in enumerate(evaluation.task_names):
+        scalars[f"charts/{name}_success_rate"] = float(evaluation.success[task])
+        scalars[f"charts/{name}_return"] = float(returns[task])
+    return scalars
+
+
+def evaluation_rows(evaluation: Evaluation) -> list[tuple[str, float, int, float, float]]:
+    """An evaluation as rows of `evaluations.csv`."""
+    return [
+        (name, float(success), returns.size, float(returns.mean()), float(lengths.mean()))
+        for name, success, returns, lengths in zip(
+            evaluation.task_names,
+            evaluation.success,
+            evaluation.returns,
+            evaluation.lengths,
+            strict=True,
+        )
+    ]

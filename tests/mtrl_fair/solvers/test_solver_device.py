@@ -1,0 +1,48 @@
+"""The solver as a GPU runs it."""
+
+import pytest
+import torch
+
+from mtrl_fair import fairgrad_weights
+from mtrl_fair.solvers.equation import _residual, _solve, solve
+from tests.mtrl_fair.solvers.gramians import ALPHAS, gramian, jacobian
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize("solver", ["newton", "sgd"])
+@pytest.mark.parametrize("count", [(), (5,), (2, 3)])
+def test_the_device_path_gives_the_cpu_path_s_numbers(alpha, solver, count):
+    """The formulas run on torch where a GPU would run them, with a fixed number of iterations."""
+    matrix = gramian(16, tasks=10, size=12, decades=4, count=count)
+    weights = _solve(torch, matrix, alpha, solver, True)
+    expected = solve(matrix, alpha, solver)
+    torch.testing.assert_close(weights, expected.weights, rtol=1e-7, atol=0)
+    residual = _residual(torch, matrix, weights, alpha)
+    torch.testing.assert_close(residual, expected.residual, rtol=1e-3, atol=1e-8)
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize("tasks", [50, 100])
+def test_the_device_s_iterations_suffice_for_many_tasks_in_strong_conflict(alpha, tasks):
+    rows = jacobian(27, tasks=tasks, size=tasks + 1, count=(6,))
+    rows = rows / rows.norm(dim=-1, keepdim=True)
+    rows[:, 1] = -0.9999 * rows[:, 0] + 0.014 * rows[:, 1]
+    matrix = (rows @ rows.mT) * 10 ** torch.linspace(-1, 1, tasks).double()[:, None]
+    matrix = matrix * 10 ** torch.linspace(-1, 1, tasks).double()
+    weights = _solve(torch, matrix, alpha, "newton", True)
+    assert _residual(torch, matrix, weights, alpha).max() < 1e-6
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("solver", ["newton", "sgd"])
+def test_on_a_gpu_nothing_waits_for_the_host(solver):
+    matrix = gramian(20, tasks=10, decades=2)
+    on_device = matrix.cuda()
+    fairgrad_weights(on_device, 2.0, solver)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        weights = fairgrad_weights(on_device, 2.0, solver)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    expected = fairgrad_weights(matrix, 2.0, solver)
+    torch.testing.assert_close(weights.cpu(), expected, rtol=1e-6, atol=0)
