@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from agents import MultiTaskSAC, ReplayBuffer
-from configs import NEEDS_BOUND, TrainConfig
+from configs import TrainConfig
 from envs import MetaWorldVectorEnv, TaskSet, make_vec
 from envs.constants import ACTION_SIZE, OBSERVATION_SIZE
-from mtrl_fair import Combiner, make_combiner
+from mtrl_fair import Combiner
+from mtrl_fair.combiners.registry import make_combiner_from_settings
 
 PARTS = ("agent", "replay", "critic", "actor", "temperature", "exploration")
 """What draws from a generator of its own. Their order decides the seeds: new ones go to the end."""
@@ -86,19 +87,15 @@ def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> Mu
 
 def build_combiner(config: TrainConfig, num_tasks: int, network: str) -> Combiner:
     """The configured combiner of "critic", "actor" or "temperature", given the options it has."""
-    combiner = config.combiner_of(network)
-    options: dict[str, object] = {
+    settings = {
+        **config.combining.options,
+        **config.fairgrad_options(),
         "scale": config.combining.scale,
         "weighted_heads": config.combining.weighted_heads,
+        "min_loss": 0.0 if network == "critic" else config.combining.actor_min_loss,
+        "seed": part_seed(config, network),
     }
-    if combiner == "fairgrad":
-        options |= config.fairgrad_options()
-    if combiner in NEEDS_BOUND:
-        options["min_loss"] = 0.0 if network == "critic" else config.combining.actor_min_loss
-    if combiner in ("rlw", "pcgrad", "graddrop"):
-        options["seed"] = part_seed(config, network)
-    own = config.method_options(combiner)
-    return make_combiner(combiner, num_tasks=num_tasks, **options, **own)
+    return make_combiner_from_settings(config.combiner_of(network), num_tasks, settings)
 
 
 def build_replay(config: TrainConfig, num_tasks: int, device: torch.device) -> ReplayBuffer:

@@ -21,9 +21,6 @@ FAIRGRAD_SETTINGS = {
     "alpha": "alpha",
     "solver": "solver",
     "precondition": "combining.precondition",
-    "norm_rate": "combining.norm_rate",
-    "max_weight": "combining.max_weight",
-    "warmup_steps": "combining.warmup_steps",
 }
 """What `FairGrad` takes besides the options of every combiner, and the setting of each."""
 
@@ -73,13 +70,6 @@ class CombinerConfig:
     """False: the sgd and least_squares solvers work on the raw Gramian, as published (fairgrad)."""
     weighted_heads: bool = False
     """Whether heads follow the gradient of the weighted loss instead of their own task's."""
-    norm_rate: float | None = None
-    """Divide each task's gradient by its running norm before solving; the weight of a new squared
-    norm (fairgrad with an alpha other than 1)."""
-    max_weight: float | None = None
-    """Cut larger task weights to this, before `scale` (fairgrad)."""
-    warmup_steps: int = 0
-    """So many first updates follow the sum of the task gradients (fairgrad)."""
     options: dict[str, float] = field(default_factory=dict)
     """Options that only other methods have, by name: c 0.6 (cagrad), temperature 1 (dwa), …"""
     critic: str | None = None
@@ -185,7 +175,6 @@ class TrainConfig:
     def idle(self) -> dict[str, str]:
         """Settings under dotted keys that have no effect in this run, and what gives them one."""
         fairgrad = "fairgrad" in self.combiners()
-        unscaled = self.combining.precondition or self.solver == "newton"
         conditions = [
             (
                 "combiner",
@@ -194,11 +183,6 @@ class TrainConfig:
                 "--combining.critic None or --combining.actor None",
             ),
             ("combining.precondition", self.solver != "newton", "--solver sgd or least_squares"),
-            (
-                "combining.norm_rate",
-                not (self.alpha == 1 and unscaled),
-                "an --alpha other than 1, or --combining.precondition False",
-            ),
             (
                 "combining.actor_min_loss",
                 self.has_bounded_losses(),

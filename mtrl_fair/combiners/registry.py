@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -117,6 +117,19 @@ def make_combiner(
     for option in options:
         check_name(f"option of combiner {label}", option, valid)
     return combiner_class(*arguments, num_tasks=num_tasks, **options)
+
+
+def make_combiner_from_settings(name: str, num_tasks: int, settings: Mapping[str, Any]) -> Combiner:
+    """Makes the combiner of a name, given those of a run's settings that are options of it.
+
+    Args:
+        name: one of `COMBINERS`.
+        num_tasks: K.
+        settings: values by option name, those of other combiners included.
+    """
+    check_name("combiner", name, COMBINERS)
+    valid = combiner_options(COMBINERS[name])
+    return make_combiner(name, num_tasks, **{k: v for k, v in settings.items() if k in valid})
 
 
 def combiner_options(combiner_class: Callable[..., Combiner]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mtrl_fair.checks import check_name
 from mtrl_fair.combiners.base import Combiner
-from mtrl_fair.combiners.registry import COMBINERS, combiner_options, make_combiner
+from mtrl_fair.combiners.registry import COMBINERS, make_combiner_from_settings
 from mtrl_fair.combiners.scale import Scale
 from mtrl_fair.solvers.equation import SOLVERS, check_alpha
 from mtrl_fair.supervised.benchmark import Benchmark
@@ -92,7 +92,7 @@ class SupervisedConfig:
             steps_per_epoch: the period of methods that look at epochs (dwa).
             min_loss: a bound that no loss reaches (si, dwa, uw, famo).
         """
-        options: dict[str, Any] = {
+        settings = {
             "scale": self.scale,
             "max_norm": self.max_norm,
             "weighted_heads": self.weighted_heads,
@@ -102,12 +102,7 @@ class SupervisedConfig:
             "steps_per_epoch": steps_per_epoch,
             "min_loss": min_loss,
         }
-        valid = combiner_options(COMBINERS[self.combiner])
-        return make_combiner(
-            self.combiner,
-            num_tasks=num_tasks,
-            **{name: value for name, value in options.items() if name in valid},
-        )
+        return make_combiner_from_settings(self.combiner, num_tasks, settings)
 
 
 def flag(name: str) -> str:

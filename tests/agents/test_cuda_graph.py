@@ -106,7 +106,6 @@ def test_no_architecture_waits_for_the_device(architecture):
         {"per_task_temperature": False, "combine_temperature": True},
         {"max_grad_norm": None},
         {"scale": "norm", "max_norm": 1.0, "weighted_heads": True},
-        {"norm_rate": 0.1, "max_weight": 2.0, "warmup_steps": 2},
     ],
 )
 def test_no_option_waits_for_the_device(options):

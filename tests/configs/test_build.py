@@ -98,18 +98,14 @@ def test_each_network_may_have_a_combiner_of_its_own():
 def test_fairgrad_gets_every_option_it_has():
     options = {
         "precondition": False,
-        "norm_rate": 0.5,
-        "max_weight": 3.0,
-        "warmup_steps": 7,
         "scale": "tasks",
     }
     config = dataclasses.replace(
         small("ls", critic="fairgrad", **options), alpha=0.5, solver="newton"
     )
     combiner = build_agent(config, K, torch.device("cpu")).critic_combiner
-    found = [getattr(combiner, name) for name in ("alpha", "solver", "precondition", "norm_rate")]
-    assert found == [0.5, "newton", False, 0.5]
-    assert [combiner.max_weight, combiner.warmup_steps, combiner.scale] == [3.0, 7, "tasks"]
+    found = [getattr(combiner, name) for name in ("alpha", "solver", "precondition", "scale")]
+    assert found == [0.5, "newton", False, "tasks"]
 
 
 def test_other_methods_get_the_options_they_have():

@@ -105,6 +105,7 @@ def test_without_anonymous_memory_an_unlinked_file_serves(make, pair, tmp_path, 
 
 def test_workers_do_without_torch():
     """Its import takes longer than all else that a worker does before its first step."""
-    code = "import sys, envs.workers.worker, envs.engine.environment, envs.engine.snapshots; sys.exit('torch' in sys.modules)"
+    modules = "envs.workers.worker, envs.engine.environment, envs.engine.snapshots"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

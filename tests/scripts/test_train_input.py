@@ -28,9 +28,6 @@ def exits_with_2(script, arguments: list[str], capsys) -> str:
         (["--architecture", "multihead"], "did you mean multi_head"),
         (["--alpha", "-1"], "alpha is -1.0"),
         (["--combining.critic", "pcgard"], "unknown combiner 'pcgard'"),
-        (["--combining.max-weight", "0"], "max_weight is 0.0"),
-        (["--combining.warmup-steps", "-1"], "warmup_steps is -1"),
-        (["--combiner", "ls", "--combining.norm-rate", "0.1"], "with --combiner fairgrad"),
         (["mt10-small", "--combiner", "ls", "--alpha", "2"], "--alpha is 2.0, but it only has"),
         (
             ["--combining.critic", "ls", "--combining.actor", "uw", "--solver", "newton"],
@@ -41,7 +38,6 @@ def exits_with_2(script, arguments: list[str], capsys) -> str:
             "--combiner is pcgrad, but it only has an effect with --combining.critic None",
         ),
         (["--solver", "newton", "--combining.precondition", "False"], "with --solver sgd or least"),
-        (["mt10-small", "--combining.norm-rate", "0.1"], "an --alpha other than 1"),
         (
             ["--combining.actor-min-loss", "-9"],
             "one of si, dwa, uw, famo as the combiner of the actor or the temperature",
