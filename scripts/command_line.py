@@ -28,8 +28,19 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 def or_fail(function: Callable[[], Arguments]) -> Arguments:
     """Calls a function; bad input that it reports becomes one line and exit code 2."""
-    try:
+    with bad_input_is_one_line():
         return function()
+
+
+@contextmanager
+def bad_input_is_one_line() -> Iterator[None]:
+    """Turns bad input that is reported within into one line and exit code 2.
+
+    It stands around the checks of a command, not around its work, where a ValueError is a fault of
+    the program and its traceback is needed.
+    """
+    try:
+        yield
     except (RunError, ValueError) as error:
         fail(str(error))
 
