@@ -6,10 +6,10 @@ from configs.config import (
     CombinerConfig,
     EnvironmentConfig,
     TrainConfig,
-    from_dict,
     to_dict,
 )
 from configs.presets import PRESETS
+from mtrl_fair.runs.settings import from_dict
 
 __all__ = [
     "FAIRGRAD_SETTINGS",

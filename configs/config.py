@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from agents import ARCHITECTURES, PRECISIONS, SACConfig
 from envs.constants import MAX_EPISODE_STEPS, NUM_GOALS
@@ -16,6 +14,8 @@ from envs.tasks import task_names
 from mtrl_fair import COMBINERS, Combiner, FairGrad, Scale, make_combiner
 from mtrl_fair.checks import check_name
 from mtrl_fair.combiners.registry import combiner_options
+from mtrl_fair.runs import settings
+from mtrl_fair.runs.settings import flag_name
 
 FAIRGRAD_SETTINGS = {
     "alpha": "alpha",
@@ -217,7 +217,7 @@ class TrainConfig:
         for name in ("total_steps", "eval_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(
-                    f"{_flag(name)} is {getattr(self, name)}, expected at least 1 vector step"
+                    f"{flag_name(name)} is {getattr(self, name)}, expected at least 1 vector step"
                 )
         if self.learning_starts < 1:
             raise ValueError(
@@ -259,7 +259,7 @@ class TrainConfig:
             value = attrgetter(key)(self)
             if value != attrgetter(key)(preset):
                 raise ValueError(
-                    f"{_flag(key)} is {value}, but it only has an effect with {needed}: choose"
+                    f"{flag_name(key)} is {value}, but it only has an effect with {needed}: choose"
                     " that, or leave it out"
                 )
         check_episodes(self.eval_episodes, self.environment.num_goals)
@@ -271,48 +271,7 @@ def own_options(combiner: str) -> list[str]:
     return [name for name in combiner_options(COMBINERS[combiner]) if name not in common]
 
 
-def _flag(key: str) -> str:
-    return "--" + key.replace("_", "-")
-
-
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Nested plain data for JSON, without what concerns only the command (`run_dir`, `resume`)."""
-    values = dataclasses.asdict(config) | {"tasks": list(config.tasks)}
-    return {key: value for key, value in values.items() if key not in ("run_dir", "resume")}
-
-
-def _check_type(key: str, value: Any, hint: Any, where: str) -> None:
-    if get_origin(hint) is Literal:
-        check_name(f"{key} in {where}", value, get_args(hint))
-    if get_origin(hint) is dict:
-        if not isinstance(value, dict) or not all(type(v) in (int, float) for v in value.values()):
-            raise ValueError(f"{key} in {where} is {value!r}, expected numbers by name")
-        return
-    allowed = tuple(kind for kind in (get_args(hint) or (hint,)) if isinstance(kind, type))
-    if float in allowed:
-        allowed += (int,)
-    plain = all(kind in (int, float, str, bool, type(None)) for kind in allowed)
-    wrong = not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed)
-    if allowed and plain and not isinstance(value, list) and wrong:
-        names = " or ".join(kind.__name__ for kind in allowed)
-        raise ValueError(f"{key} in {where} is {value!r}, expected {names}: restore the file")
-
-
-Config = TypeVar("Config")
-
-
-def from_dict(cls: type[Config], values: Mapping[str, Any], where: str) -> Config:
-    """The inverse of `to_dict`.
-
-    Raises:
-        ValueError: a key that the configuration does not have; `where` says whose it is.
-    """
-    hints = get_type_hints(cls)
-    arguments = {}
-    for key, value in values.items():
-        check_name(f"setting in {where}", key, hints)
-        _check_type(key, value, hints[key], where)
-        if dataclasses.is_dataclass(hints[key]):
-            value = from_dict(hints[key], value, where)
-        arguments[key] = tuple(value) if isinstance(value, list) else value
-    return cls(**arguments)
+    """Returns the run's settings as nested plain data for JSON, without what concerns only the
+    command (`run_dir`, `resume`)."""
+    return settings.to_dict(config, without=("run_dir", "resume"))

@@ -118,7 +118,7 @@ def test_values_that_cannot_be_meant_are_refused(options, message):
 
 
 def test_unknown_settings_are_refused():
-    with pytest.raises(ValueError, match=r"setting in old\.json 'alhpa': did you mean alpha"):
+    with pytest.raises(ValueError, match=r"old\.json has the setting 'alhpa', .*near to it: alpha"):
         from_dict(TrainConfig, {"alhpa": 1.0}, "old.json")
 
 
