@@ -49,9 +49,7 @@ def from_dict(cls: type[Config], values: Mapping[str, Any], where: str, prefix: 
     hints = get_type_hints(cls)
     for key in values:
         if key not in hints:
-            raise ValueError(
-                _unknown_setting(prefix + str(key), [prefix + k for k in hints], where)
-            )
+            raise ValueError(_unknown_setting(str(key), prefix, hints, where))
     for field in dataclasses.fields(cls):
         has_default = not (
             field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
@@ -67,13 +65,13 @@ def _with_lists(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in items}
 
 
-def _unknown_setting(key: str, valid: list[str], where: str) -> str:
+def _unknown_setting(key: str, prefix: str, valid: Collection[str], where: str) -> str:
     nearest = difflib.get_close_matches(key, valid, n=3, cutoff=0.5)
-    hint = f" (near to it: {', '.join(nearest)})" if nearest else ""
+    hint = f" (near to it: {', '.join(prefix + name for name in nearest)})" if nearest else ""
     return (
-        f"{where} has the setting {key!r}, which this version of mtrl-fair does not have{hint}: an"
-        " earlier version wrote the file; use the commit that the run's metadata.json names, or"
-        " start a new run"
+        f"{where} has the setting {prefix + key!r}, which this version of mtrl-fair does not"
+        f" have{hint}: an earlier version wrote the file; use the commit that the run's"
+        " metadata.json names, or start a new run"
     )
 
 

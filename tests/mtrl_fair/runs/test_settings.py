@@ -76,7 +76,7 @@ def test_a_setting_that_is_absent_has_its_default():
         ({"inner": {"mode": "fats"}}, "unknown inner.mode in here 'fats': did you mean fast"),
         ({"inner": {"options": 3}}, "options in here is 3, expected numbers by name"),
         ({"inner": {"options": {"c": True}}}, "expected numbers by name"),
-        ({"inner": {"widht": 3}}, "the setting 'inner.widht', .* near to it: inner.width"),
+        ({"inner": {"widht": 3}}, r"the setting 'inner.widht', .*near to it: inner.width\)"),
         ({"norm_rate": 0.1}, "here has the setting 'norm_rate', which this version of mtrl-fair"),
     ],
 )
