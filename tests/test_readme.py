@@ -10,7 +10,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from configs import PRESETS
+from configs import PRESETS, check_config
 from mtrl_fair import SOLVERS
 from scripts import plot, table, train
 
@@ -40,7 +40,7 @@ def test_its_training_commands_are_valid(line, capsys):
         assert caught.value.code == 0 or "there is no run at runs/RUN" in output.err
         return
     preset, flags = train.split_name("preset", words, list(PRESETS))
-    train.parse(PRESETS[preset or train.DEFAULT_PRESET], flags).check()
+    check_config(train.parse(PRESETS[preset or train.DEFAULT_PRESET], flags))
 
 
 @pytest.mark.parametrize("line", [x for x in COMMANDS if x.startswith("make ")])

@@ -10,9 +10,9 @@ PROGRAM = """
 import resource, sys
 import torch
 from configs import PRESETS
-from scripts.allocator import keep_freed_memory
+from scripts.training.allocator import keep_freed_memory
 from scripts.benchmarks.learner import make_update
-from scripts.build import build_agent
+from configs.build import build_agent
 if sys.argv[1] == "keep":
     keep_freed_memory()
 torch.set_num_threads(1)
