@@ -36,6 +36,7 @@ def train(
     console.print(f"curves: {python()} -m tensorboard.main --logdir {run.path.parent}")
     try:
         with contextlib.ExitStack() as stack:
+            stack.callback(run.unlock)
             task_set = build_task_set(config)
             for note in notes(config, len(task_set.names)):
                 console.print(f"note: {note}")
