@@ -22,7 +22,7 @@ COMMANDS = [
 DIFF = re.findall(r"```diff\n(.*?)```", README, re.DOTALL)
 
 
-def test_its_diff_leads_from_one_loop_that_runs_to_another(monkeypatch):
+def test_its_diff_leads_from_one_loop_that_runs_to_another():
     (lines,) = (text.splitlines() for text in DIFF)
     assert {line[:1] for line in lines} == {"", " ", "+", "-"}
     before, after = (
@@ -38,6 +38,7 @@ def test_its_diff_adds_three_lines():
     assert sum(line.startswith("+") for line in DIFF[0].splitlines()) == 3
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("line", [x for x in COMMANDS if x.startswith("make ")])
 def test_its_make_targets_exist(line):
     result = subprocess.run(
@@ -63,9 +64,8 @@ def test_its_table_names_every_preset_and_the_default():
 
 
 def test_it_names_every_method():
-    assert set(re.findall(r"`(\w+)`", README)) >= set(COMBINERS) - {"fairgrad"}
-    assert len(COMBINERS) == 14
-    assert "thirteen other methods" in README
+    (names,) = re.findall(r"Other methods have names, too:\n((?:`\w+` ?)+)\.", README)
+    assert re.findall(r"`(\w+)`", names) == [name for name in COMBINERS if name != "fairgrad"]
 
 
 def test_it_leads_to_every_page():
@@ -73,6 +73,7 @@ def test_it_leads_to_every_page():
     assert pages - set(re.findall(r"\]\(([^)]+)\)", README)) <= {"docs/results_earlier.md"}
 
 
+@pytest.mark.process
 def test_the_checkout_imports_from_anywhere(tmp_path):
     code = "import agents, configs, envs, mtrl_fair; print(agents.__file__)"
     result = subprocess.run(
