@@ -46,7 +46,7 @@ def test_it_names_every_room():
     packages = {path.parent for path in ROOT.glob("*/__init__.py")} | {
         ROOT / name for name in ("scripts", "tests", "docs")
     }
-    rooms = {f"{path.name}/" for path in packages} - {"mtrl_fair/"}
+    rooms = {f"{path.name}/" for path in packages}
     rooms |= {
         f"{path.relative_to(ROOT)}/"
         for parent in ("mtrl_fair", "envs", "scripts", "agents", "configs")
