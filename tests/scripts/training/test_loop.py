@@ -13,6 +13,7 @@ from configs.build import part_seed
 from envs import Evaluation
 from mtrl_fair import NonFiniteError, make_combiner
 from mtrl_fair.runs import RunDirectory
+from mtrl_fair.runs.metrics import MetricLogger
 from scripts.training import loop as loop_module
 from scripts.training.display import LiveReporter, PlainReporter
 from scripts.training.loop import TrainingLoop
@@ -171,6 +172,21 @@ def test_a_loop_that_is_loaded_goes_on_as_if_it_had_not_stopped(
         line.pop("charts/seconds", None)
         line.pop("charts/steps_per_second", None)
     assert lines[0] == lines[1]
+
+
+def test_tensorboard_is_told_where_a_loaded_loop_goes_on(tmp_path, evaluations, monkeypatch):
+    steps = []
+
+    class Logger(MetricLogger):
+        def __init__(self, path, resume_step=None):
+            steps.append(resume_step)
+            super().__init__(path, resume_step)
+
+    monkeypatch.setattr(loop_module, "MetricLogger", Logger)
+    loop = make_loop(tmp_path)
+    loop.run(lambda: loop.step == 5)
+    loop.run()
+    assert steps == [None, 5]
 
 
 def test_a_loop_can_be_saved_before_it_runs(tmp_path, evaluations):
