@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -82,9 +83,11 @@ def test_a_checkpoint_that_lacks_what_is_needed_is_refused(run):
 
 def test_a_run_is_of_one_writer_at_a_time(run):
     other = RunDirectory.open(run.path)
+    open_files = len(list(Path("/dev/fd").iterdir()))
     for _ in range(2):
         with pytest.raises(RunError, match="another process is training"):
             other.lock()
+    assert len(list(Path("/dev/fd").iterdir())) == open_files
     run.unlock()
     other.lock()
     with pytest.raises(RunError, match="another process is training"):

@@ -72,6 +72,7 @@ def test_a_setting_that_is_absent_has_its_default():
         ({"tasks": [1]}, r"tasks in here is \[1\], expected a list of str"),
         ({"inner": 3}, "inner in here is 3, expected an object with settings"),
         ({"inner": {"width": 2.0}}, "inner.width in here is 2.0, expected int"),
+        ({"inner": {"width": True}}, "inner.width in here is True, expected int"),
         ({"inner": {"width": [2]}}, r"inner.width in here is \[2\], expected int"),
         ({"inner": {"mode": "fats"}}, "unknown inner.mode in here 'fats': did you mean fast"),
         ({"inner": {"options": 3}}, "options in here is 3, expected numbers by name"),

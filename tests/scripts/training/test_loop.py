@@ -147,12 +147,12 @@ def test_actions_are_uniform_until_learning_starts_and_the_policy_s_from_then_on
 
 
 @pytest.mark.parametrize("overlap", ["on", "off"])
-@pytest.mark.parametrize("stop", [2, 5, 6, 8])
+@pytest.mark.parametrize(("stop", "rate"), [(2, 0.7), (5, 0.25), (6, 0.7), (8, 0.7)])
 def test_a_loop_that_is_loaded_goes_on_as_if_it_had_not_stopped(
-    tmp_path, evaluations, overlap, stop
+    tmp_path, evaluations, overlap, stop, rate
 ):
-    """Stops before learning, within an episode, between two logs, and beside an evaluation."""
-    options = {"environment": EnvironmentConfig(overlap=overlap), "updates_per_step": 0.7}
+    """Stops before learning, between an update and its log, between episodes, at an evaluation."""
+    options = {"environment": EnvironmentConfig(overlap=overlap), "updates_per_step": rate}
     options |= {"log_every": 3}
     whole = make_loop(tmp_path / "whole", **options)
     assert whole.run()
