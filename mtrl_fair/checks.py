@@ -29,6 +29,12 @@ def check_at_least(name: str, value: float | None, least: float) -> None:
         raise ValueError(f"{name} is {value}, expected at least {least}")
 
 
+def check_whole(name: str, value: int | None, least: int) -> None:
+    """Raises ValueError unless a number is whole and at least `least`; None passes, as above."""
+    if value is not None and not (isinstance(value, int) and value >= least):
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
+
+
 def check_positive(name: str, value: float | None) -> None:
     """Raises ValueError unless a number is above 0; None stands for an unused option."""
     if value is not None and not value > 0:

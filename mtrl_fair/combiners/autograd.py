@@ -50,6 +50,10 @@ def gradients_of_each_task(
 ) -> tuple[dict[str, Tensor], list[list[Tensor]]]:
     """Takes one backward per task.
 
+    Args:
+        task_losses: [K].
+        heads: the parameters of each task's head.
+
     Returns:
         task gradients [K, *shape] of the shared parameters, by their position, and the gradients
         of each task's head.
@@ -92,9 +96,10 @@ def weighted_loss(weights: Tensor, task_losses: Tensor) -> Tensor:
     return weights @ task_losses.to(torch.promote_types(weights.dtype, task_losses.dtype))
 
 
-def accumulate(parameter: Tensor, gradient: Tensor) -> None:
-    """Adds a gradient to `.grad`, as backward does."""
-    if parameter.grad is None:
-        parameter.grad = gradient.detach().clone()
-    else:
-        parameter.grad += gradient
+def accumulate(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """Adds gradients to the `.grad` of parameters, as backward does."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if parameter.grad is None:
+            parameter.grad = gradient.detach().clone()
+        else:
+            parameter.grad += gradient

@@ -16,6 +16,7 @@ from mtrl_fair.checks import (
     check_positive,
     check_task_gradients,
     check_task_losses,
+    check_whole,
     trainable_parameters,
 )
 from mtrl_fair.combiners.autograd import (
@@ -39,19 +40,9 @@ class Combiner(nn.Module, ABC):
 
     A method is of one of three kinds, by what it needs: `LossCombiner` (losses: one backward),
     `GramianCombiner` (inner products of the task gradients), `JacobianCombiner` (the gradients).
-    All state is in buffers or parameters, and `state_dict` is complete. A method that needs losses
-    and gradients is a subclass of this class itself. Here each gradient is rescaled to the length
-    of its loss:
-
-    >>> from mtrl_fair import Aggregate, Combiner
-    >>> class LossLengths(Combiner):
-    ...     def aggregate(self, rows, gramian, task_losses, present):
-    ...         weights = torch.where(present, task_losses / gramian.diagonal().sqrt(), 0)
-    ...         direction = {name: weights @ part for name, part in rows.items()}
-    ...         return Aggregate(direction, weights, residual=torch.zeros(()))
-    >>> direction, info = LossLengths().combine(torch.diag(torch.tensor([2.0, 5.0])), torch.ones(2))
-    >>> direction.tolist(), info.weights.tolist()
-    ([1.0, 1.0], [0.5, 0.20000000298023224])
+    Each of them shows how a method of your own is written; one that needs losses and gradients is a
+    subclass of this class itself, as `Aggregate` shows. All state is in buffers or parameters, and
+    `state_dict` is complete.
 
     Args:
         num_tasks: K, checked against what arrives if given.
@@ -60,9 +51,6 @@ class Combiner(nn.Module, ABC):
         max_norm: a longer direction is shortened to this norm; None leaves it.
         weighted_heads: whether `backward` and `differentiate` give each task's own parameters the
             gradient of the weighted loss, w_k g_k, instead of g_k.
-
-    Raises:
-        ValueError: a value that is not possible.
     """
 
     capturable: bool = True
@@ -77,10 +65,7 @@ class Combiner(nn.Module, ABC):
         weighted_heads: bool = False,
     ):
         super().__init__()
-        if num_tasks is not None and not (isinstance(num_tasks, int) and num_tasks >= 1):
-            raise ValueError(
-                f"num_tasks is {num_tasks}, but a combiner needs a whole number, at least 1 task"
-            )
+        check_whole("num_tasks", num_tasks, 1)
         check_name("scale", scale, get_args(Scale))
         check_positive("max_norm", max_norm)
         self.num_tasks = num_tasks
@@ -169,11 +154,9 @@ class Combiner(nn.Module, ABC):
         >>> def task_losses(parameters, batch):  # batch: [task, sample, feature]
         ...     return (batch @ parameters["w"]).square().mean((1, 2))
         >>> batch = torch.tensor([[[1.0, 0.0]], [[0.0, 2.0]]])
-        >>> losses, direction, heads, info = FairGrad().differentiate(
-        ...     task_losses, parameters, batch
-        ... )
+        >>> losses, direction, _, info = FairGrad().differentiate(task_losses, parameters, batch)
         >>> print(losses, direction["w"].flatten(), info.gradient_norms)
-        tensor([1., 4.]) tensor([1.2599, 0.5000]) tensor([2., 8.])
+        tensor([1., 4.]) tensor([0.7937, 0.5000]) tensor([2., 8.])
 
         Args:
             task_loss_fn: (parameters, batch) -> task losses [K], or (task losses, aux) with
@@ -183,9 +166,6 @@ class Combiner(nn.Module, ABC):
             task_parameters: parameters [K, *shape] whose row k only task k uses, such as heads.
             has_aux: whether task_loss_fn also returns something besides the losses.
             out: [K, P], where the task gradients may be kept, see `task_losses_and_gradients`.
-
-        Returns:
-            A `Differentiated`: (output, direction, head_gradients, info).
 
         Raises:
             ValueError, NonFiniteError: as in `combine`; the gradients of task parameters are not
@@ -200,10 +180,8 @@ class Combiner(nn.Module, ABC):
         else:
             dtype = torch.promote_types(out.dtype, torch.float32)
             flat, info = self.combine(out, losses, dtype=dtype)
-            direction = {
-                name: part.to(parameters[name].dtype)
-                for name, part in split_rows(flat, parameters).items()
-            }
+            parts = split_rows(flat, parameters)
+            direction = {name: part.to(parameters[name].dtype) for name, part in parts.items()}
         head_gradients = {name: gradients[name] for name in task_parameters or {}}
         if self.weighted_heads:
             head_gradients = {
@@ -219,16 +197,17 @@ class Combiner(nn.Module, ABC):
         task_parameters: Sequence[Iterable[Tensor]] | None = None,
         present: Tensor | None = None,
     ) -> CombinerInfo:
-        """Replaces `loss.backward()`: adds the combined direction to the `.grad` of the shared
-        parameters, and each task's own gradient to the `.grad` of its task parameters (weighted
-        only with `weighted_heads`).
+        """Adds the direction to the `.grad` of shared parameters, in place of `loss.backward()`.
+
+        Each task's own gradient g_k is added to the `.grad` of its task parameters; w_k g_k only
+        with `weighted_heads`.
 
         >>> from mtrl_fair import FairGrad
         >>> trunk, head = torch.ones(2, requires_grad=True), torch.ones(1, requires_grad=True)
         >>> losses = torch.stack([(trunk[0] * head).sum(), 8 * trunk[1]])
         >>> info = FairGrad(alpha=2.0).backward(losses, [trunk], task_parameters=[[head], []])
         >>> print(trunk.grad, head.grad, info.weights)
-        tensor([1., 2.]) tensor([1.]) tensor([1.0000, 0.2500])
+        tensor([1.0000, 0.5000]) tensor([1.]) tensor([1.0000, 0.0625])
 
         Args:
             task_losses: [K], with a graph.
@@ -244,11 +223,9 @@ class Combiner(nn.Module, ABC):
         check_task_losses(task_losses, self.num_tasks)
         shared, heads = trainable_parameters(task_losses, shared_parameters, task_parameters)
         direction, head_gradients, info = self._gradients(task_losses, shared, heads, present)
-        for parameter, gradient in zip(shared, direction, strict=True):
-            accumulate(parameter, gradient)
-        for parameters, gradients in zip(heads, head_gradients, strict=True):
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                accumulate(parameter, gradient)
+        accumulate(shared, direction)
+        for head, gradients in zip(heads, head_gradients, strict=True):
+            accumulate(head, gradients)
         return info
 
     @full_precision
@@ -267,7 +244,7 @@ class Combiner(nn.Module, ABC):
         >>> loss = FairGrad(alpha=2.0).scalarize(torch.tensor([1.0, 8.0]) * shared, [shared])
         >>> loss.backward()
         >>> print(loss.item(), shared.grad)
-        3.0 tensor([1., 2.])
+        1.5 tensor([1.0000, 0.5000])
 
         Args:
             task_losses: [K], with a graph, which stays usable.
@@ -316,8 +293,8 @@ class Combiner(nn.Module, ABC):
         self, task_losses: Tensor, shared: list[Tensor], present: Tensor | None
     ) -> Tensor:
         """The weights [K] of `scalarize`; the graph of the losses stays usable."""
-        heads: list[list[Tensor]] = [[] for _ in task_losses]
-        rows, _ = gradients_of_each_task(task_losses, shared, heads, keep_graph=True)
+        no_heads = [()] * len(task_losses)
+        rows, _ = gradients_of_each_task(task_losses, shared, no_heads, keep_graph=True)
         _, info = self.combine(rows, task_losses.detach(), present)
         return info.weights
 

@@ -13,7 +13,7 @@ from mtrl_fair.checks import check_head_gradients, check_present, check_task_los
 from mtrl_fair.combiners.autograd import accumulate, full_precision, weighted_gradients
 from mtrl_fair.combiners.base import Combiner
 from mtrl_fair.combiners.outputs import Aggregate, CombinerInfo, Differentiated
-from mtrl_fair.errors import LossBoundError, NonFiniteError
+from mtrl_fair.errors import NonFiniteError
 from mtrl_fair.gradients.gramian import at_least_float32, per_row, total_norm, weighted_sum
 from mtrl_fair.gradients.per_task import (
     TaskLossFn,
@@ -25,13 +25,12 @@ from mtrl_fair.gradients.per_task import (
 )
 
 SMALLEST_WEIGHT = 1e-20
-"""What a smaller weight counts as in the backward of the weighted loss.
+"""What a smaller weight counts as in the one backward of Σ_k w_k ℓ_k, which serves trunk and heads.
 
-That one backward serves trunk and heads. Its gradient is Σ_k w_k g_k for a shared parameter, the
-direction, and w_k g_k for the head of task k, because ℓ_k alone depends on it. Heads get their own
-loss's gradient whatever their task's weight in the trunk is, so theirs is divided by w_k again. For
-losses 3 h₀ and 5 h₁ with weights 2 and ½ the backward gives the heads 6 and 2.5, and the division
-3 and 5.
+It gives Σ_k w_k g_k to the trunk, which is the direction, but w_k g_k to the head of task k, on
+which ℓ_k alone depends. A head is to get g_k, whatever its task's weight in the trunk is: hence
+`head_factors`, 1 / w_k. For the losses 3 h₀ and 5 h₁ and w = (2, ½), the backward gives the heads 6
+and 2.5; times (½, 2) these are 3 and 5.
 
 A weight that has rounded to 0 (FAMO's may) would leave 0 / 0. This one divides well: w_k g_k is a
 normal float32 number for g_k down to 1e-18, and too small to count in the direction.
@@ -47,14 +46,15 @@ class LossCombiner(Combiner):
 
     A method of your own says the weights:
 
+    >>> import torch
     >>> from mtrl_fair import LossCombiner
-    >>> class HardestTask(LossCombiner):
+    >>> class ShareOfLoss(LossCombiner):
     ...     def weigh(self, task_losses, present):
-    ...         return (task_losses == task_losses.max()).to(task_losses)
+    ...         return task_losses / task_losses.where(present, 0).sum()
     >>> parameter = torch.ones(2, requires_grad=True)
-    >>> info = HardestTask().backward(torch.tensor([2.0, 3.0]) * parameter, [parameter])
-    >>> print(parameter.grad)
-    tensor([0., 3.])
+    >>> info = ShareOfLoss().backward(torch.tensor([1.0, 3.0]) * parameter, [parameter])
+    >>> print(parameter.grad, info.weights)
+    tensor([0.2500, 2.2500]) tensor([0.2500, 0.7500])
     """
 
     @abstractmethod
@@ -73,9 +73,8 @@ class LossCombiner(Combiner):
     def aggregate(
         self, rows: dict[str, Tensor], gramian: Tensor, task_losses: Tensor, present: Tensor
     ) -> Aggregate:
-        losses = at_least_float32(task_losses)
-        weights = self._weights(losses, present)
-        self._differentiate_parameter_loss(losses, present)
+        weights = self._weights(task_losses, present)
+        self._differentiate_parameter_loss(task_losses, present)
         return Aggregate(weighted_sum(weights, rows), weights, weights.new_zeros(()))
 
     def differentiate(
@@ -97,11 +96,11 @@ class LossCombiner(Combiner):
         task_losses = losses_of(output, has_aux, num_tasks)
         check_task_losses(task_losses, self.num_tasks)
         present = _mask(None, task_losses)
-        direction, gradients, factors, info = self._weigh_and_differentiate(
+        direction, of_heads, head_factors, info = self._weigh_and_differentiate(
             task_losses, present, list(shared.values()), list(heads.values())
         )
         head_gradients = [
-            _times(rows, per_row(factors, at_least_float32(rows))) for rows in gradients
+            _times(rows, per_row(head_factors, at_least_float32(rows))) for rows in of_heads
         ]
         self._differentiate_parameter_loss(task_losses, present)
         return Differentiated(
@@ -121,10 +120,9 @@ class LossCombiner(Combiner):
         scalar = super().scalarize(task_losses, shared_parameters, present)
         losses = at_least_float32(task_losses.detach())
         parameter_loss = self.parameter_loss(losses, _mask(present, task_losses))
-        # The value stays that of the weighted losses; the gradient of the method's own is added.
-        return (
-            scalar if parameter_loss is None else scalar + parameter_loss - parameter_loss.detach()
-        )
+        if parameter_loss is not None:  # add its gradient, but not its value
+            scalar = scalar + parameter_loss - parameter_loss.detach()
+        return scalar
 
     def _gradients(
         self,
@@ -134,13 +132,13 @@ class LossCombiner(Combiner):
         present: Tensor | None,
     ) -> tuple[list[Tensor], list[list[Tensor]], CombinerInfo]:
         present = _mask(present, task_losses)
-        direction, gradients, factors, info = self._weigh_and_differentiate(
+        direction, of_heads, head_factors, info = self._weigh_and_differentiate(
             task_losses, present, shared, [parameter for head in heads for parameter in head]
         )
-        remaining = iter(gradients)
+        remaining = iter(of_heads)
         head_gradients = [
             [_times(next(remaining), factor) for _ in head]
-            for head, factor in zip(heads, factors, strict=True)
+            for head, factor in zip(heads, head_factors, strict=True)
         ]
         check_head_gradients(head_gradients)
         self._differentiate_parameter_loss(task_losses, present)
@@ -162,17 +160,20 @@ class LossCombiner(Combiner):
     def _weigh_and_differentiate(
         self, task_losses: Tensor, present: Tensor, shared: list[Tensor], heads: list[Tensor]
     ) -> tuple[list[Tensor], Sequence[Tensor], Tensor, CombinerInfo]:
-        """Returns the direction by shared parameter; what the backward gave by head parameter, and
-        the factors [K] that make of it what task k's head gets; and the info.
+        """Weighs the losses and takes the backward that `SMALLEST_WEIGHT` explains.
+
+        Returns:
+            the direction, by shared parameter; the backward's gradients, by head parameter;
+            `head_factors` [K], which make of them what heads get; and the info.
         """
         weights = self._weights(task_losses, present)
         norm_of_sum = self._norm_of_sum(task_losses, present, shared)
-        parts, head_gradients, counted = _backward(task_losses, weights, present, shared, heads)
+        parts, of_heads, held = _backward(task_losses, weights, present, shared, heads)
         norm = total_norm(map(at_least_float32, parts))
         if not norm.is_cuda and not norm.isfinite():
             raise NonFiniteError("gradient of the weighted sum", [])
         factor = self._factor(norm, norm_of_sum, len(weights))
-        held = counted.where(present, 1)
+        held = held.where(present, 1)
         head_factors = weights / held * factor if self.weighted_heads else 1 / held
         unknown = torch.full_like(weights, float("nan"))
         info = CombinerInfo(
@@ -187,7 +188,7 @@ class LossCombiner(Combiner):
             (part * factor.to(part.dtype)).to(parameter.dtype)
             for part, parameter in zip(parts, shared, strict=True)
         ]
-        return direction, head_gradients, head_factors, info
+        return direction, of_heads, head_factors, info
 
     def _weights(self, task_losses: Tensor, present: Tensor) -> Tensor:
         return self.weigh(at_least_float32(task_losses.detach()), present).where(present, 0)
@@ -206,9 +207,7 @@ class LossCombiner(Combiner):
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         if loss is None or not parameters:
             return
-        gradients = torch.autograd.grad(loss, parameters)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            accumulate(parameter, gradient)
+        accumulate(parameters, torch.autograd.grad(loss, parameters))
 
 
 def _backward(
@@ -220,23 +219,36 @@ def _backward(
     *,
     keep_graph: bool = False,
 ) -> tuple[list[Tensor], Sequence[Tensor], Tensor]:
-    """Differentiates the weighted loss, as `SMALLEST_WEIGHT` explains.
+    """Differentiates the weighted loss.
 
     Returns:
-        its gradients by shared and by head parameter, and the weights [K] that the latter hold.
+        its gradients, by shared parameter and by head parameter; and the weights [K] in the latter.
     """
-    if torch.float16 not in {tensor.dtype for tensor in (task_losses, *shared, *heads)}:
-        counted = weights.clamp(min=SMALLEST_WEIGHT).where(present, 0)
-        both = [*shared, *heads]
-        gradients = weighted_gradients(task_losses, counted, both, keep_graph=keep_graph)
-        return list(gradients[: len(shared)]), gradients[len(shared) :], counted
-    # float16 ends at 6e-8 and 65504, so neither the weights nor w_k g_k can be trusted to fit.
+    if torch.float16 in {tensor.dtype for tensor in (task_losses, *shared, *heads)}:
+        return _float16_backward(task_losses, weights, present, shared, heads, keep_graph)
+    held = weights.clamp(min=SMALLEST_WEIGHT).where(present, 0)
+    gradients = weighted_gradients(task_losses, held, [*shared, *heads], keep_graph=keep_graph)
+    return list(gradients[: len(shared)]), gradients[len(shared) :], held
+
+
+def _float16_backward(
+    task_losses: Tensor,
+    weights: Tensor,
+    present: Tensor,
+    shared: list[Tensor],
+    heads: list[Tensor],
+    keep_graph: bool,
+) -> tuple[list[Tensor], Sequence[Tensor], Tensor]:
+    """As `_backward`, where weights and w_k g_k may be beyond float16's range, 6e-8 to 65504.
+
+    The largest weight is taken out of the direction's backward, and heads get one without weights.
+    """
     largest = weights.max().where(weights.max() > 0, 1)
-    again = keep_graph or bool(heads)
-    parts = weighted_gradients(task_losses, weights / largest, shared, keep_graph=again)
-    of_heads = (
-        weighted_gradients(task_losses, present, heads, keep_graph=keep_graph) if heads else ()
-    )
+    keep_first = keep_graph or bool(heads)
+    parts = weighted_gradients(task_losses, weights / largest, shared, keep_graph=keep_first)
+    of_heads: tuple[Tensor, ...] = ()
+    if heads:
+        of_heads = weighted_gradients(task_losses, present, heads, keep_graph=keep_graph)
     return [at_least_float32(part) * largest for part in parts], of_heads, present.to(weights)
 
 
@@ -251,22 +263,3 @@ def _times(gradient: Tensor, factor: Tensor) -> Tensor:
     """The product in the gradient's dtype; float16 may hold it, but not the factor."""
     wide = at_least_float32(gradient)
     return (wide * factor.to(wide.dtype)).to(gradient.dtype)
-
-
-def excess_losses(method: str, task_losses: Tensor, min_loss: float, present: Tensor) -> Tensor:
-    """Returns ℓ - min_loss, [K], whose logarithm or reciprocal the method takes.
-
-    Raises:
-        LossBoundError: a present task's is not positive. On CUDA it is NaN instead, because looking
-            would make the host wait for the device.
-    """
-    excess = task_losses - min_loss
-    if not task_losses.is_cuda:
-        wrong = (present & ~(excess > 0)).nonzero().flatten().tolist()
-        if wrong:
-            values = ", ".join(f"task {k} has {task_losses[k]:.4g}" for k in wrong)
-            raise LossBoundError(
-                f"{method} needs losses above min_loss = {min_loss:g}, but {values}: give a"
-                " min_loss that no loss reaches"
-            )
-    return excess.where(excess > 0, float("nan"))

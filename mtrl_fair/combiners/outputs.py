@@ -9,7 +9,21 @@ from torch import Tensor
 
 
 class Aggregate(NamedTuple):
-    """Holds what `Combiner.aggregate` makes of the task gradients."""
+    """Holds what `Combiner.aggregate` makes of the task gradients.
+
+    Here each gradient is rescaled to the length of its loss:
+
+    >>> from mtrl_fair import Aggregate, Combiner
+    >>> class LossLengths(Combiner):
+    ...     def aggregate(self, rows, gramian, task_losses, present):
+    ...         weights = torch.where(present, task_losses / gramian.diagonal().sqrt(), 0)
+    ...         direction = {name: weights @ part.to(weights) for name, part in rows.items()}
+    ...         return Aggregate(direction, weights, residual=torch.zeros(()))
+    >>> task_gradients = torch.tensor([[2.0, 0.0], [0.0, 4.0]])
+    >>> direction, info = LossLengths().combine(task_gradients, torch.tensor([1.0, 3.0]))
+    >>> print(direction, info.weights)
+    tensor([1., 3.]) tensor([0.5000, 0.7500])
+    """
 
     direction: dict[str, Tensor]
     """By name, [P], at least in float32."""
