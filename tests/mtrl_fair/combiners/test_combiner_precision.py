@@ -134,3 +134,25 @@ def test_heads_of_float16_cost_a_backward_of_their_own(dtype, passes):
     outputs.register_hook(seen.append)
     GivenWeights([1.0, 2.0]).backward(outputs, [trunk], [[head], []])
     assert len(seen) == 1 + passes
+
+
+@pytest.mark.parametrize("way", ["backward", "differentiate"])
+def test_float16_weighted_heads_may_have_weights_that_float16_does_not_hold(way):
+    trunk, heads = torch.tensor([0.001, 30_000]).half(), torch.tensor([1e-4, 1e-3]).half()
+    weights = [1e6, 1e-9]
+    combiner = GivenWeights(weights, weighted_heads=True)
+    if way == "backward":
+        parameters = [nn.Parameter(part) for part in (trunk, heads[:1], heads[1:])]
+        losses = parameters[0].float() * torch.cat(parameters[1:]).float()
+        combiner.backward(losses, parameters[:1], [[head] for head in parameters[1:]])
+        found = torch.cat([head.grad for head in parameters[1:]])
+    else:
+        found = combiner.differentiate(
+            lambda p, batch: p["trunk"].float() * p["heads"].float(),
+            {"trunk": trunk},
+            torch.zeros(2, 1),
+            {"heads": heads},
+        ).head_gradients["heads"]
+    expected = (torch.tensor(weights) * trunk).half()
+    assert (expected > 0).all()
+    torch.testing.assert_close(found, expected, rtol=5e-3, atol=0)
