@@ -20,8 +20,8 @@ from agents import PRECISIONS
 from configs import PRESETS, TrainConfig
 from configs.build import build_agent
 from mtrl_fair import COMBINERS
-from mtrl_fair.combiners.base import Differentiated
-from mtrl_fair.combiners.registry import GramianWeighting
+from mtrl_fair.combiners.outputs import Differentiated
+from mtrl_fair.combiners.torchjd import GramianWeighting
 from scripts.benchmarks.floor import flops, make_floor, update_products
 from scripts.benchmarks.learner import make_update
 from scripts.benchmarks.measure import (

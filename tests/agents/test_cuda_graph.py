@@ -20,7 +20,7 @@ from agents import (
     cuda_graph as updates,
 )
 from mtrl_fair import COMBINERS, FairGrad, make_combiner
-from mtrl_fair.combiners.registry import GramianWeighting
+from mtrl_fair.combiners.torchjd import GramianWeighting
 from tests.agents.device_stand_in import (
     HostSyncError,
     NoHostSync,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from mtrl_fair.checks import check_task_losses
 from mtrl_fair.combiners.by_losses import LossCombiner, excess_losses
 
 EPSILON = 1e-8
@@ -75,7 +76,7 @@ class FAMO(LossCombiner):
         Raises:
             ValueError: no step has come before, or losses that are not above `min_loss`.
         """
-        self._check_losses(task_losses)
+        check_task_losses(task_losses, self.num_tasks)
         present = ~self.log_losses.isnan()
         if not present.is_cuda and not present.any():
             raise ValueError("after_step compares with a step before it: call backward first")

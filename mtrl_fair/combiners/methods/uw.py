@@ -34,7 +34,7 @@ class UncertaintyWeighting(LossCombiner):
     def weigh(self, task_losses: Tensor, present: Tensor) -> Tensor:
         return 0.5 * torch.exp(-self.log_variances.detach()).to(task_losses.dtype)
 
-    def own_loss(self, task_losses: Tensor, present: Tensor) -> Tensor:
+    def parameter_loss(self, task_losses: Tensor, present: Tensor) -> Tensor:
         excess = task_losses - self.min_loss
         terms = torch.exp(-self.log_variances) * excess + self.log_variances
         return 0.5 * terms.where(present, 0).sum()
