@@ -121,14 +121,14 @@ def test_target_network_moves_by_its_rate():
         torch.testing.assert_close(new - old, torch.full_like(old, 0.005), rtol=1e-3, atol=1e-6)
 
 
-def test_trunk_and_each_head_are_clipped_apart():
+def test_trunk_and_each_head_are_clipped_separately():
     config = SACConfig(actor=NETWORK, critic=NETWORK, max_grad_norm=1e-3)
     agent, batch = make_agent(combiner="ls", config=config), make_batch()
     agent.update_critic(batch)
-    own = agent.critic.network.task_parameter_names()
+    names = agent.critic.network.task_parameter_names()
     parameters = dict(agent.critic.network.named_parameters())
-    trunk = torch.cat([p.grad.flatten() for name, p in parameters.items() if name not in heads])
-    heads = torch.cat([parameters[name].grad.flatten(1) for name in own], 1)
+    trunk = torch.cat([p.grad.flatten() for name, p in parameters.items() if name not in names])
+    heads = torch.cat([parameters[name].grad.flatten(1) for name in names], 1)
     torch.testing.assert_close(trunk.norm(), torch.tensor(1e-3))
     torch.testing.assert_close(heads.norm(dim=1), torch.full((K,), 1e-3))
 
@@ -211,7 +211,7 @@ def test_every_weight_writes_its_task_gradients_where_they_are_kept(layer_norm, 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_network_s_parameters_are_views_of_one_vector(architecture):
-    network = make_agent(architecture=architecture).critic
+    network = make_agent(architecture=architecture).critic.network
     before = {name: parameter.clone() for name, parameter in network.named_parameters()}
     flat = FlatParameters(network)
     heads = network.task_parameter_names()

@@ -109,7 +109,7 @@ def test_fairgrad_gets_every_option_it_has():
     config = dataclasses.replace(
         small("ls", critic="fairgrad", **options), alpha=0.5, solver="newton"
     )
-    combiner = build_agent(config, K, torch.device("cpu")).critic_combiner
+    combiner = build_agent(config, K, torch.device("cpu")).critic.combiner
     found = [getattr(combiner, name) for name in ("alpha", "solver", "precondition", "scale")]
     assert found == [0.5, "newton", False, "tasks"]
 
