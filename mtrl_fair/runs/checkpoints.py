@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-FORMAT = "mtrl-fair checkpoint 3"
+FORMAT = "mtrl-fair checkpoint 4"
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

@@ -162,7 +162,7 @@ def measure_updates(arguments: UpdateArguments, device: torch.device, console: C
         )
         agent = build_agent(config, num_tasks, device)
         if combiner == REFERENCE:
-            for optimizer in (agent.critic_optimizer, agent.actor_optimizer):
+            for optimizer in (agent.critic.optimizer, agent.actor.optimizer):
                 optimizer.combiner = LoopedFairGrad(num_tasks, config.alpha)
         functions.append(make_update(config, agent))
         rows.append(
