@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from agents import Batch, NetworkConfig, SACConfig, Transition
-from configs import PRESETS, CombinerConfig, TrainConfig, from_dict, to_dict
+from configs import PRESETS, CombinerConfig, TrainConfig, check_config, from_dict, to_dict
 from configs.build import (
     PARTS,
     build_agent,
@@ -17,7 +17,7 @@ from configs.build import (
     build_replay,
     overlaps,
     part_seed,
-    settle_overlap,
+    resolve_overlap,
 )
 from envs.constants import ACTION_SIZE, OBSERVATION_SIZE
 from mtrl_fair import COMBINERS, LossBoundError
@@ -116,7 +116,7 @@ def test_fairgrad_gets_every_option_it_has():
 
 def test_other_methods_get_the_options_they_have():
     config = small("cagrad", actor="dwa", options={"c": 0.6, "temperature": 1.5})
-    config.check()
+    check_config(config)
     assert build_combiner(config, K, "critic").c == 0.6
     assert build_combiner(config, K, "actor").temperature == 1.5
     assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config))), "here") == config
@@ -191,7 +191,7 @@ def test_heads_are_weighted_on_request(weighted):
 
 @pytest.mark.parametrize(("device", "settled"), [("cpu", "off"), ("cuda", "on")])
 def test_a_run_keeps_on_another_device_what_auto_meant(device, settled):
-    config = settle_overlap(TrainConfig(), torch.device(device))
+    config = resolve_overlap(TrainConfig(), torch.device(device))
     assert config.environment.overlap == settled
     for other in ("cpu", "cuda"):
         assert overlaps(config, torch.device(other)) is (settled == "on")
