@@ -11,11 +11,12 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from agents import ARCHITECTURES, PRECISIONS, SACConfig
 from envs.constants import MAX_EPISODE_STEPS, NUM_GOALS
-from envs.evaluation import check_episodes, reaches
+from envs.evaluation import check_episodes
 from envs.tasks import task_names
 from mtrl_fair import COMBINERS, Combiner, FairGrad, Scale, make_combiner
 from mtrl_fair.checks import check_name
 from mtrl_fair.combiners.registry import combiner_options
+from mtrl_fair.results.levels import reaches
 
 FAIRGRAD_SETTINGS = {
     "alpha": "alpha",

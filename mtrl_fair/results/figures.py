@@ -12,8 +12,9 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mtrl_fair.results.groups import RunGroup
 from mtrl_fair.results.levels import times_to_level
-from mtrl_fair.results.runs import RunGroup, RunResults
+from mtrl_fair.results.runs import RunResults
 from mtrl_fair.results.statistics import MIN_RUNS, bootstrap_interval
 from mtrl_fair.results.weights import NETWORKS, SHARES, averaged, read_weights
 

@@ -22,12 +22,12 @@ from configs.build import build_agent
 from mtrl_fair import COMBINERS
 from mtrl_fair.combiners.base import Differentiated
 from mtrl_fair.combiners.registry import GramianWeighting
+from mtrl_fair.results.markdown import markdown_table
 from scripts.benchmarks.floor import flops, make_floor, update_products
 from scripts.benchmarks.learner import make_update
 from scripts.benchmarks.measure import (
     Report,
     Rows,
-    markdown_table,
     median_times,
     replace_section,
     split_at_section,
