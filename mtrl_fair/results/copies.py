@@ -41,10 +41,10 @@ def check_metrics(runs: Sequence[RunResults], prefixes: Sequence[str]) -> None:
         for prefix in prefixes:
             chosen = {name for name in names if name.startswith(prefix)}
             if chosen and chosen <= always_copied(run):
-                raise ValueError(f"--metrics {prefix}: these are always copied, leave it out")
+                raise ValueError(f"{prefix}: metrics that begin so are always copied, leave it out")
             if not chosen:
                 raise ValueError(
-                    f"--metrics {prefix}: no metric of {run.path} begins so; it has those of"
+                    f"{prefix}: no metric of {run.path} begins so; it has those of"
                     f" {', '.join(sorted({name.partition('/')[0] + '/' for name in names}))}"
                 )
 
@@ -63,7 +63,7 @@ def check_targets(runs: Sequence[RunResults], output: Path) -> list[Path]:
     targets = [output / run.name for run in runs]
     for run, target in zip(runs, targets, strict=True):
         if target.resolve() == run.path.resolve():
-            raise ValueError(f"{target} would be a copy of itself: choose another --output")
+            raise ValueError(f"{target} would be a copy of itself: choose another output")
     if is_zip(output):
         _check_zip(runs, output)
     else:
@@ -73,30 +73,29 @@ def check_targets(runs: Sequence[RunResults], output: Path) -> list[Path]:
 
 def _check_zip(runs: Sequence[RunResults], output: Path) -> None:
     if output.is_dir():
-        raise ValueError(f"{output} is a folder: choose another --output")
+        raise ValueError(f"{output} is a folder: choose another output")
     if any(parent.is_file() for parent in output.parents):
-        raise ValueError(f"{output} is in a file: choose another --output")
+        raise ValueError(f"{output} is in a file: choose another output")
     stored = {run.path.name: run for run in open_runs(output)} if output.exists() else {}
     for run in runs:
         if run.name in stored and not _is_copy(stored[run.name].metadata(), run):
             raise ValueError(
-                f"{output / run.name} is there and no copy of {run.path}: choose another --output"
+                f"{output / run.name} is there and no copy of {run.path}: choose another output"
             )
 
 
 def _check_folders(runs: Sequence[RunResults], targets: Sequence[Path]) -> None:
     for run, target in zip(runs, targets, strict=True):
         if (target / "checkpoints").exists():
-            raise ValueError(f"{target} is a run, not a copy of one: choose another --output")
+            raise ValueError(f"{target} is a run, not a copy of one: choose another output")
         if next((path for path in (target, *target.parents) if path.is_file()), None):
-            raise ValueError(f"{target} is a file or in one: choose another --output")
+            raise ValueError(f"{target} is a file or in one: choose another output")
         if not target.exists() or not any(target.iterdir()):
             continue
         has_metadata = (target / "metadata.json").is_file()
         if not has_metadata or not _is_copy(RunDirectory(target, {}).metadata(), run):
             raise ValueError(
-                f"{target} is there and no copy of {run.path}: choose another --output, or remove"
-                " it"
+                f"{target} is there and no copy of {run.path}: choose another output, or remove it"
             )
 
 

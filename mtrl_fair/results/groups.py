@@ -35,7 +35,7 @@ class RunGroup:
             same = [str(run.path) for run in runs if run.settings["seed"] == seed]
             raise ValueError(
                 f"{' and '.join(same)} count as runs of {label} and have the same seed {seed}:"
-                " leave one out, or tell them apart with --labels"
+                " leave one out, or tell them apart with labels"
             )
         steps = runs[0].steps
         for run in runs[1:]:
@@ -43,7 +43,7 @@ class RunGroup:
         if len(steps) == 0:
             raise ValueError(
                 f"the runs of {label} were never evaluated at the same step: tell them apart with"
-                " --labels"
+                " labels"
             )
         rows = [np.isin(run.steps, steps) for run in runs]
         return cls(
@@ -96,7 +96,7 @@ def check_labels(runs: Sequence[RunResults], labels: Sequence[str]) -> None:
             " for runs that differ in their seed"
         )
     if not all(label.strip() for label in labels):
-        raise ValueError("--labels has an empty one: give every run a name")
+        raise ValueError("a label is empty: give every run a name")
 
 
 def label_runs(runs: Sequence[RunResults], labels: Sequence[str] = ()) -> Sequence[str]:

@@ -24,8 +24,8 @@ def stopped_at_success(runs: Sequence[RunResults]) -> list[str]:
     if not stopping:
         return []
     return [
-        f"{', '.join(stopping)} ran with --stop-at-success: a success at which a run ends is a high"
-        " one; compare such runs by levels (--table levels, --figure levels)"
+        f"{', '.join(stopping)} ran with stop_at_success: a success at which a run ends is a high"
+        " one; compare such runs by levels (table.py and plot.py have them)"
     ]
 
 

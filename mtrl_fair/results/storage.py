@@ -116,6 +116,8 @@ def _open_member(archive: zipfile.ZipFile, path: Path, run: str) -> RunDirectory
     folder = cast(Path, zipfile.Path(archive, f"{run}/"))
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("it is not a JSON object")
         return RunDirectory(folder, config)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise RunError(f"{path}/{run}/config.json cannot be read ({error}): restore it") from error

@@ -25,7 +25,7 @@ def common_step(runs: Sequence[RunResults], step: int | None) -> float:
         raise ValueError("the runs were never evaluated at the same step: give fewer of them")
     if step is not None and step not in common:
         raise ValueError(
-            f"--step {step} is not one at which all runs were evaluated: choose from"
+            f"step {step} is not one at which all runs were evaluated: choose from"
             f" {', '.join(f'{value:.0f}' for value in sorted(common))}"
         )
     return max(common) if step is None else float(step)
@@ -162,7 +162,7 @@ def residual_table(runs: Sequence[RunResults], labels: Sequence[str], step: floa
         end = max([run.steps[-1], *(steps[-1] for steps, _ in residuals.values())])
         if step is not None and residuals and step > end:
             raise ValueError(
-                f"--step is {step:.0f}, but {run.path} ends at step {end:.0f}: choose an earlier"
+                f"the step is {step:.0f}, but {run.path} ends at step {end:.0f}: choose an earlier"
                 " one"
             )
     last = min(ends) if step is None else step
@@ -185,7 +185,7 @@ def _residuals(run: RunResults, logged: Residuals, network: str, last: float) ->
     if last < steps[0]:
         raise ValueError(
             f"{run.path} has no residual up to step {last:.0f}, its first one is of step"
-            f" {steps[0]:.0f}: choose a later --step, or leave it or a shorter run out"
+            f" {steps[0]:.0f}: choose a later step, or leave it or a shorter run out"
         )
     values = values[steps <= last]
     # "higher" takes a value that was logged; interpolation would make NaN between infinite ones.

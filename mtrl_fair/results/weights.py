@@ -36,7 +36,7 @@ def read_weights(run: RunResults) -> tuple[Float[np.ndarray, "line"], Weights]:
     if not found:
         raise ValueError(
             f"{run.path / 'metrics.jsonl'} has no task weights ({WEIGHT_PREFIX}…): expected a run"
-            " that logged an update; a copy with --lines 0 has none"
+            " that logged an update; a copy without metrics has none"
         )
     weights: Weights = {network: {} for network in NETWORKS}
     for network in NETWORKS:
@@ -76,7 +76,7 @@ def read_residuals(run: RunResults) -> Residuals:
         if not logged:
             raise ValueError(
                 f"{run.path / 'metrics.jsonl'} has no {key}, which {run.combiner(network)} logs:"
-                " the run logged no update yet, or it is a copy without residuals (--lines 0)"
+                " the run logged no update yet, or it is a copy without residuals"
             )
         steps, values = zip(*logged, strict=True)
         finite = [np.inf if value is None else value for value in values]
