@@ -76,7 +76,9 @@ def _check_zip(runs: Sequence[RunResults], output: Path) -> None:
         raise ValueError(f"{output} is a folder: choose another output")
     if any(parent.is_file() for parent in output.parents):
         raise ValueError(f"{output} is in a file: choose another output")
-    stored = {run.path.name: run for run in open_runs(output)} if output.exists() else {}
+    stored = {}
+    if output.exists():
+        stored = {run.path.name: run for run in open_runs(output, runs[0].rules.kind)}
     for run in runs:
         if run.name in stored and not _is_copy(stored[run.name].metadata(), run):
             raise ValueError(
@@ -221,7 +223,7 @@ def _write_copy(run: RunResults, metrics: list[Line], target: Path) -> None:
     write_json(target / "metadata.json", without_folders(run.run.metadata()))
     write_json(target / "config.json", run.run.config)
     evaluations = [row for row in run.run.evaluations() if int(row["step"]) in run.steps]
-    RunDirectory(target, run.run.config).write_evaluations(evaluations)
+    RunDirectory(target, run.run.config, run.rules.kind).write_evaluations(evaluations)
     write_text(target / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in metrics))
 
 

@@ -11,6 +11,8 @@ from typing import Any
 class SettingRules:
     """Tells this package about a trainer's settings, because it knows no trainer itself."""
 
+    kind: Any
+    """What `RunDirectory.open` is told about the trainer's runs: the columns of evaluations."""
     defaults: Mapping[str, Any]
     """Under dotted keys: the values of settings that an older run does not have."""
     may_differ: Collection[str]

@@ -70,7 +70,7 @@ def read_runs(places: Sequence[str | Path], rules: SettingRules) -> list[RunResu
         raise ValueError(
             "no runs: give at least one run directory, before flags that take several values"
         )
-    opened = [run for place in places for run in open_runs(place)]
+    opened = [run for place in places for run in open_runs(place, rules.kind)]
     resolved = [Path(str(run.path)).resolve() for run in opened]
     for path, number in Counter(resolved).items():
         if number > 1:
@@ -91,7 +91,7 @@ def read_run(place: str | Path, rules: SettingRules) -> RunResults:
         ValueError: it has no evaluation yet, none of this version, which times them, or one that
             cannot be read; or there are several runs.
     """
-    runs = open_runs(place)
+    runs = open_runs(place, rules.kind)
     if len(runs) > 1:
         names = ", ".join(Path(str(run.path)).name for run in runs)
         raise ValueError(f"{place} holds several runs: name one of {names}")

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from mtrl_fair.runs import RunDirectory, RunError
 
@@ -19,12 +19,13 @@ OLDEST_TIME = (1980, 1, 1, 0, 0, 0)
 """The time that every file in a zip has, so that the same runs make the same bytes."""
 
 
-def open_runs(place: str | Path) -> list[RunDirectory]:
+def open_runs(place: str | Path, kind: Any) -> list[RunDirectory]:
     """Opens a run, or all runs of a zip file.
 
     Args:
         place: the folder of a run, a zip file (`two_hours.zip`), or a run in a zip file
             (`two_hours.zip/fairgrad-0`).
+        kind: what `RunDirectory.open` is told about the trainer's runs.
 
     Raises:
         RunError: there is no such run, or its files are damaged.
@@ -32,17 +33,17 @@ def open_runs(place: str | Path) -> list[RunDirectory]:
     place = Path(place)
     container = next((path for path in (place, *place.parents) if path.is_file()), None)
     if container is None:
-        return [RunDirectory.open(place)]
+        return [RunDirectory.open(place, kind)]
     archive = _read_zip(container)
     names = sorted({name.partition("/")[0] for name in archive.namelist()})
     if not names:
         raise RunError(f"{container} holds no run: write one into it with archive.py")
     if place == container:
-        return [_open_member(archive, container, name) for name in names]
+        return [_open_member(archive, container, name, kind) for name in names]
     name = place.relative_to(container).as_posix()
     if name not in names:
         raise RunError(f"there is no run {name} in {container}: choose from {', '.join(names)}")
-    return [_open_member(archive, container, name)]
+    return [_open_member(archive, container, name, kind)]
 
 
 def is_zip(path: Path) -> bool:
@@ -108,7 +109,7 @@ def _read_member(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
         raise RunError(f"{path} is damaged at {name} ({error}): restore the file") from error
 
 
-def _open_member(archive: zipfile.ZipFile, path: Path, run: str) -> RunDirectory:
+def _open_member(archive: zipfile.ZipFile, path: Path, run: str, kind: Any) -> RunDirectory:
     for file in FILES:
         _read_member(archive, path, f"{run}/{file}")  # Finds damage before anything is computed.
     # A path within a zip file reads as other paths do. Only what writes needs a real one, and
@@ -118,6 +119,6 @@ def _open_member(archive: zipfile.ZipFile, path: Path, run: str) -> RunDirectory
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise ValueError("it is not a JSON object")
-        return RunDirectory(folder, config)
+        return RunDirectory(folder, config, kind)
     except ValueError as error:
         raise RunError(f"{path}/{run}/config.json cannot be read ({error}): restore it") from error

@@ -9,6 +9,7 @@ from envs.tasks import task_names
 from mtrl_fair.results.rules import SettingRules
 from mtrl_fair.results.runs import RunResults, read_runs
 from mtrl_fair.runs import MAY_CHANGE, flatten
+from mtrl_fair.runs.directory import EVALUATION_COLUMNS
 from scripts.command_line import bad_input_is_one_line
 
 
@@ -18,6 +19,7 @@ def _task_names(tasks: Sequence[str]) -> tuple[str, ...]:
 
 
 RULES = SettingRules(
+    kind=EVALUATION_COLUMNS,
     defaults=flatten(to_dict(TrainConfig())),
     may_differ=MAY_CHANGE | {"seed", "eval_every", "log_every"},
     needs_combiner=dict.fromkeys(FAIRGRAD_SETTINGS.values(), "fairgrad"),

@@ -5,7 +5,7 @@ import pytest
 from mtrl_fair.results.runs import until_step
 from mtrl_fair.results.weights import read_weights
 from mtrl_fair.runs import RunDirectory, RunError
-from tests.mtrl_fair.results.written_runs import TASKS, make_run, read, read_all, success
+from tests.mtrl_fair.results.written_runs import KIND, TASKS, make_run, read, read_all, success
 
 
 def test_a_run_is_read_back(tmp_path):
@@ -70,5 +70,5 @@ def test_a_refused_rewind_leaves_the_run_alone(tmp_path):
     (tmp_path / "run" / "evaluations.csv").write_text("step,seconds,task\r\n1,2,3\r\n")
     before = {file.name: file.read_bytes() for file in (tmp_path / "run").glob("*.*")}
     with pytest.raises(RunError, match="of another version"):
-        RunDirectory.open(path).rewind(0)
+        RunDirectory.open(path, KIND).rewind(0)
     assert before == {file.name: file.read_bytes() for file in (tmp_path / "run").glob("*.*")}

@@ -9,7 +9,7 @@ import pytest
 from mtrl_fair.results.storage import FILES, open_runs, write_zip
 from mtrl_fair.results.weights import read_weights
 from mtrl_fair.runs import RunError
-from tests.mtrl_fair.results.written_runs import make_run, make_zip, read, read_all
+from tests.mtrl_fair.results.written_runs import KIND, make_run, make_zip, read, read_all
 
 
 def files_of(folder: str) -> dict[str, bytes]:
@@ -52,20 +52,20 @@ def test_a_run_is_given_once(tmp_path):
 def test_a_wrong_place_in_a_zip_file_is_told_which_runs_there_are(place, tmp_path):
     packed = make_zip(tmp_path / "runs.zip", make_run(tmp_path, "a"), make_run(tmp_path, "b"))
     with pytest.raises(RunError) as caught:
-        open_runs(f"{packed}/{place}")
+        open_runs(f"{packed}/{place}", KIND)
     assert str(caught.value) == f"there is no run {place} in {packed}: choose from a, b"
 
 
 def test_what_is_no_zip_file_of_runs_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"there is no run at .*missing.zip/a"):
-        open_runs(tmp_path / "missing.zip" / "a")
+        open_runs(tmp_path / "missing.zip" / "a", KIND)
     (tmp_path / "text.zip").write_text("a\n")
     for place in ("text.zip", "text.zip/a"):
         with pytest.raises(RunError, match=r"text.zip cannot be read as a zip file of runs"):
-            open_runs(tmp_path / place)
+            open_runs(tmp_path / place, KIND)
     make_zip(tmp_path / "empty.zip")
     with pytest.raises(RunError, match=r"empty.zip holds no run"):
-        open_runs(tmp_path / "empty.zip")
+        open_runs(tmp_path / "empty.zip", KIND)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -74,7 +74,7 @@ def test_a_missing_file_of_a_run_is_named(name, tmp_path):
     del files[name]
     write_zip(tmp_path / "runs.zip", {"run": files})
     with pytest.raises(RunError, match=rf"runs.zip has no run/{name}: restore the file"):
-        open_runs(tmp_path / "runs.zip")
+        open_runs(tmp_path / "runs.zip", KIND)
 
 
 def test_a_damaged_file_of_a_run_is_named(tmp_path):
@@ -86,7 +86,7 @@ def test_a_damaged_file_of_a_run_is_named(tmp_path):
     content[start + 60] ^= 255
     path.write_bytes(content)
     with pytest.raises(RunError, match=r"runs.zip is damaged at run/metrics.jsonl \(.*restore"):
-        open_runs(path)
+        open_runs(path, KIND)
     with pytest.raises(RunError, match=r"runs.zip is damaged at run/metrics.jsonl"):
         write_zip(path, {"other": {}})
     assert path.read_bytes() == content
@@ -98,7 +98,7 @@ def test_a_configuration_that_cannot_be_read_is_named(tmp_path):
     for text in (b"{", b"[]", b"\xff"):
         write_zip(path, {"run": files | {"config.json": text}})
         with pytest.raises(RunError, match=r"runs.zip/run/config.json cannot be read \(.*restore"):
-            open_runs(path)
+            open_runs(path, KIND)
 
 
 def test_the_same_runs_make_the_same_bytes(tmp_path, monkeypatch):

@@ -10,7 +10,9 @@ from mtrl_fair.runs import RunDirectory, write_json
 
 TASKS = ("reach-v3", "push-v3")
 COMMIT = "c0ffee1" + 33 * "0"
+KIND = ("step", "task", "success", "episodes", "return", "episode_length")
 RULES = SettingRules(
+    kind=KIND,
     defaults={
         "alpha": 1.0,
         "eval_every": 10_000,
@@ -60,7 +62,7 @@ def make_run(
     config |= {"agent": {"discount": 0.9}} | settings
     # Not `RunDirectory.create`, which asks git and all packages for their versions.
     (folder / name / "checkpoints").mkdir(parents=True)
-    run = RunDirectory(folder / name, config)
+    run = RunDirectory(folder / name, config, KIND)
     run.write_config(config)
     metadata = {"started": "2026-01-01", "command": ["train.py"], "commit": COMMIT, "resumed": []}
     write_json(run.path / "metadata.json", metadata | {"versions": {"torch": "2.8"}})
