@@ -9,7 +9,8 @@ from scripts import archive, plot, table
 from tests.mtrl_fair.results.written_runs import make_run
 
 
-def test_notes_say_where_a_comparison_is_not_a_fair_one(tmp_path, capsys):
+def test_notes_say_where_a_comparison_is_not_a_fair_one(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *arguments, **options: None)
     plain = make_run(tmp_path, "plain")
     stopped = make_run(tmp_path, "stopped", seed=1, stop_at_success=0.9)
     often = make_run(tmp_path, "often", seed=2, eval_every=500)

@@ -48,12 +48,13 @@ def test_a_run_is_given_once(tmp_path):
         read_all([packed, f"{tmp_path}/../{tmp_path.name}/runs.zip/b"])
 
 
-@pytest.mark.parametrize("place", ["c", "a/config.json", "a/..x"])
+@pytest.mark.parametrize("place", ["c", "ru", "run-a/config.json", "run-a/..x"])
 def test_a_wrong_place_in_a_zip_file_is_told_which_runs_there_are(place, tmp_path):
-    packed = make_zip(tmp_path / "runs.zip", make_run(tmp_path, "a"), make_run(tmp_path, "b"))
+    folders = [make_run(tmp_path, name) for name in ("run-a", "run-b")]
+    packed = make_zip(tmp_path / "runs.zip", *folders)
     with pytest.raises(RunError) as caught:
         open_runs(f"{packed}/{place}", KIND)
-    assert str(caught.value) == f"there is no run {place} in {packed}: choose from a, b"
+    assert str(caught.value) == f"there is no run {place} in {packed}: choose from run-a, run-b"
 
 
 def test_what_is_no_zip_file_of_runs_is_refused(tmp_path):
