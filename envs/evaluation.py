@@ -36,11 +36,6 @@ class Evaluation(NamedTuple):
         return float(self.success.mean())
 
 
-def reaches(mean_success: float, level: float) -> bool:
-    """Whether a mean of rates is at least a level; rounding decides no tie."""
-    return mean_success >= level - 1e-9
-
-
 def evaluate(
     act: Callable[[Float[np.ndarray, "task obs"]], Float[np.ndarray, "task act"]],
     venv: MetaWorldVectorEnv,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.table import Table
 
+from mtrl_fair.results.markdown import markdown_table
 from mtrl_fair.supervised.comparison import Comparison, Row
-from scripts.benchmarks.measure import markdown_table
 
 MOST_WITH_ERRORS = 5
 MOST_METRICS = 11

@@ -20,6 +20,7 @@ from envs import TaskSet
 from envs.constants import MAX_EPISODE_STEPS, NUM_GOALS
 from envs.tasks import task_names
 from mtrl_fair.machine import usable_cores
+from mtrl_fair.results.markdown import markdown_table
 from scripts.benchmarks.env_parts import (
     FIRST,
     WITH,
@@ -32,7 +33,6 @@ from scripts.benchmarks.env_parts import (
 from scripts.benchmarks.measure import (
     Report,
     Rows,
-    markdown_table,
     replace_section,
     split_at_section,
 )

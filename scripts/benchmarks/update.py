@@ -22,13 +22,13 @@ from configs.build import build_agent
 from mtrl_fair import COMBINERS
 from mtrl_fair.combiners.outputs import Differentiated
 from mtrl_fair.combiners.torchjd import GramianWeighting
+from mtrl_fair.results.markdown import markdown_table
 from mtrl_fair.runs.settings import flag_name
 from scripts.benchmarks.floor import flops, make_floor, update_products
 from scripts.benchmarks.learner import make_update
 from scripts.benchmarks.measure import (
     Report,
     Rows,
-    markdown_table,
     median_times,
     replace_section,
     split_at_section,
