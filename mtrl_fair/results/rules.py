@@ -6,13 +6,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mtrl_fair.runs import RunKind
+
 
 @dataclass(frozen=True)
 class SettingRules:
     """Tells this package about a trainer's settings, because it knows no trainer itself."""
 
-    kind: Any
-    """What `RunDirectory.open` is told about the trainer's runs: the columns of evaluations."""
+    kind: RunKind
+    """What is in the directories of the trainer's runs."""
     defaults: Mapping[str, Any]
     """Under dotted keys: the values of settings that an older run does not have."""
     may_differ: Collection[str]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from mtrl_fair.runs import RunDirectory, RunError
+from mtrl_fair.runs import RunDirectory, RunError, RunKind
 
 FILES = ("config.json", "evaluations.csv", "metadata.json", "metrics.jsonl")
 """What a zip file holds of each run, in a folder with the name of the run."""
@@ -19,13 +19,13 @@ OLDEST_TIME = (1980, 1, 1, 0, 0, 0)
 """The time that every file in a zip has, so that the same runs make the same bytes."""
 
 
-def open_runs(place: str | Path, kind: Any) -> list[RunDirectory]:
+def open_runs(place: str | Path, kind: RunKind) -> list[RunDirectory]:
     """Opens a run, or all runs of a zip file.
 
     Args:
         place: the folder of a run, a zip file (`two_hours.zip`), or a run in a zip file
             (`two_hours.zip/fairgrad-0`).
-        kind: what `RunDirectory.open` is told about the trainer's runs.
+        kind: what is in the directories of the trainer's runs.
 
     Raises:
         RunError: there is no such run, or its files are damaged.
@@ -109,7 +109,7 @@ def _read_member(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
         raise RunError(f"{path} is damaged at {name} ({error}): restore the file") from error
 
 
-def _open_member(archive: zipfile.ZipFile, path: Path, run: str, kind: Any) -> RunDirectory:
+def _open_member(archive: zipfile.ZipFile, path: Path, run: str, kind: RunKind) -> RunDirectory:
     for file in FILES:
         _read_member(archive, path, f"{run}/{file}")  # Finds damage before anything is computed.
     # A path within a zip file reads as other paths do. Only what writes needs a real one, and

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from configs import FAIRGRAD_SETTINGS, TrainConfig, to_dict
+from configs import FAIRGRAD_SETTINGS, MAY_CHANGE, RUN_KIND, TrainConfig, to_dict
 from envs.tasks import task_names
 from mtrl_fair.results.rules import SettingRules
 from mtrl_fair.results.runs import RunResults, read_runs
-from mtrl_fair.runs import MAY_CHANGE, flatten
-from mtrl_fair.runs.directory import EVALUATION_COLUMNS
+from mtrl_fair.runs.files import flatten
 from scripts.command_line import bad_input_is_one_line
 
 
@@ -19,7 +18,7 @@ def _task_names(tasks: Sequence[str]) -> tuple[str, ...]:
 
 
 RULES = SettingRules(
-    kind=EVALUATION_COLUMNS,
+    kind=RUN_KIND,
     defaults=flatten(to_dict(TrainConfig())),
     may_differ=MAY_CHANGE | {"seed", "eval_every", "log_every"},
     needs_combiner=dict.fromkeys(FAIRGRAD_SETTINGS.values(), "fairgrad"),

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from mtrl_fair.results.rules import SettingRules
 from mtrl_fair.results.runs import RunResults, read_run, read_runs
-from mtrl_fair.runs import RunDirectory, write_json
+from mtrl_fair.runs import RunDirectory, RunKind, write_json
 
 TASKS = ("reach-v3", "push-v3")
 COMMIT = "c0ffee1" + 33 * "0"
-KIND = ("step", "task", "success", "episodes", "return", "episode_length")
+KIND = RunKind(("step", "task", "success", "episodes", "return", "episode_length"))
 RULES = SettingRules(
     kind=KIND,
     defaults={
