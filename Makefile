@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BENCHMARK ?= solver update
 INSTALLED := $(VENV)/installed
 
-.PHONY: setup train test bench lint format clean
+.PHONY: setup train test quick bench lint format clean
 
 setup: $(INSTALLED)
 
@@ -19,7 +19,10 @@ train: setup
 	$(BIN)/python scripts/train.py mt10-quickstart $(ARGS) || test $$? -eq 130  # Ctrl-C is no error
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+
+quick: setup
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not process and not long" $(ARGS)
 
 bench: setup
 	@for name in $(BENCHMARK); do $(BIN)/python scripts/bench.py $$name $(ARGS) || exit; done

@@ -91,7 +91,7 @@ class CombinedOptimizer:
         guarded_step(self.adam, found_inf)
         if not losses.is_cuda:
             self.guard.check()
-        if self.combiner.looks_again:
+        if self.combiner.uses_after_step:
             with torch.no_grad():
                 self.combiner.after_step(task_loss_fn({**shared, **own}, data)[0])
         return {

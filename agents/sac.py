@@ -243,7 +243,7 @@ class MultiTaskSAC:
         guarded_step(self.temperature_optimizer, found_inf)
         if not gradient.is_cuda:
             self.guard.check()
-        if self.temperature_combiner is not None and self.temperature_combiner.looks_again:
+        if self.temperature_combiner is not None and self.temperature_combiner.uses_after_step:
             per_task = self.log_temperature.expand(self.num_tasks)
             self.temperature_combiner.after_step(
                 temperature_loss(per_task, log_prob, self.config.target_entropy)

@@ -3,7 +3,7 @@
 from mtrl_fair.combiners.base import Combiner, CombinerInfo
 from mtrl_fair.combiners.by_gramian import GramianCombiner
 from mtrl_fair.combiners.by_jacobian import JacobianCombiner
-from mtrl_fair.combiners.by_losses import LossBoundError, LossCombiner
+from mtrl_fair.combiners.by_losses import LossCombiner
 from mtrl_fair.combiners.methods.cagrad import CAGrad
 from mtrl_fair.combiners.methods.dwa import DynamicWeightAverage
 from mtrl_fair.combiners.methods.fairgrad import FairGrad
@@ -20,7 +20,7 @@ from mtrl_fair.combiners.methods.si import ScaleInvariant
 from mtrl_fair.combiners.methods.uw import UncertaintyWeighting
 from mtrl_fair.combiners.registry import COMBINERS, make_combiner
 from mtrl_fair.combiners.scale import Scale
-from mtrl_fair.errors import NonFiniteError
+from mtrl_fair.errors import LossBoundError, NonFiniteError
 from mtrl_fair.gradients.per_task import task_gradients, task_losses_and_gradients
 from mtrl_fair.gradients.task_parameter import shared_linear, task_copies
 from mtrl_fair.losses import alpha_fair_loss, task_mean

@@ -1,4 +1,4 @@
-"""The error of values that are not finite."""
+"""The errors that users of the library may want to catch."""
 
 from __future__ import annotations
 
@@ -15,3 +15,15 @@ class NonFiniteError(ValueError):
         self.tasks = tasks
         whose = f" of task {', '.join(map(str, tasks))}" if tasks else ""
         super().__init__(f"the {what}{whose} is not finite")
+
+
+class LossBoundError(ValueError):
+    """A loss is not above the lower bound that the method was given."""
+
+
+class RunError(Exception):
+    """A run directory cannot be used as asked; the message says why and how to mend it."""
+
+
+class DataError(ValueError):
+    """A benchmark's files are missing or wrong: which, where, and how they must be."""

@@ -81,7 +81,7 @@ class Differentiated(NamedTuple):
     """What the loss function returned, detached."""
     direction: dict[str, Tensor]
     """By name, [*shape]: the combined direction for the shared parameters."""
-    own: dict[str, Tensor]
+    head_gradients: dict[str, Tensor]
     """By name, [K, *shape]: the gradients of the task parameters."""
     info: CombinerInfo
 
@@ -235,7 +235,7 @@ class Combiner(nn.Module, ABC):
             out: [K, P], where the task gradients may be kept, see `task_losses_and_gradients`.
 
         Returns:
-            A `Differentiated`: (output, direction, own, info).
+            A `Differentiated`: (output, direction, head_gradients, info).
 
         Raises:
             ValueError, NonFiniteError: as in `combine`; the gradients of task parameters are not
@@ -254,10 +254,12 @@ class Combiner(nn.Module, ABC):
                 name: part.to(parameters[name].dtype)
                 for name, part in split_rows(joined, parameters).items()
             }
-        own = {name: gradients[name] for name in task_parameters or {}}
+        head_gradients = {name: gradients[name] for name in task_parameters or {}}
         if self.weighted_heads:
-            own = {name: rows * per_row(info.weights, rows) for name, rows in own.items()}
-        return Differentiated(output, direction, own, info)
+            head_gradients = {
+                name: rows * per_row(info.weights, rows) for name, rows in head_gradients.items()
+            }
+        return Differentiated(output, direction, head_gradients, info)
 
     @full_precision
     def backward(
@@ -327,7 +329,7 @@ class Combiner(nn.Module, ABC):
         return [part.generator(device) for part in self.modules() if isinstance(part, Randomness)]
 
     @property
-    def looks_again(self) -> bool:
+    def uses_after_step(self) -> bool:
         """Whether the method uses `after_step`, which costs another forward."""
         return type(self).after_step is not Combiner.after_step
 

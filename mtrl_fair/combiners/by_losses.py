@@ -19,7 +19,7 @@ from mtrl_fair.combiners.base import (
     full_precision,
     weighted_loss,
 )
-from mtrl_fair.errors import NonFiniteError
+from mtrl_fair.errors import LossBoundError, NonFiniteError
 from mtrl_fair.gradients.gramian import per_row, total_norm, weighted_sum
 from mtrl_fair.gradients.per_task import (
     TaskLossFn,
@@ -31,10 +31,6 @@ from mtrl_fair.gradients.per_task import (
 )
 
 SMALLEST_WEIGHT = 1e-20  # keeps a head's gradient recoverable from that of the weighted sum
-
-
-class LossBoundError(ValueError):
-    """A loss is not above the lower bound that the method was given."""
 
 
 class LossCombiner(Combiner):

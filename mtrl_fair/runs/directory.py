@@ -7,35 +7,15 @@ import fcntl
 import io
 import json
 import os
-import platform
-import subprocess
-import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from mtrl_fair.machine import describe_processor
+from mtrl_fair.errors import RunError
+from mtrl_fair.machine import describe_machine
 from mtrl_fair.runs.checkpoints import load_checkpoint, save_checkpoint
 
 EVALUATION_COLUMNS = ("step", "task", "success", "episodes", "return", "episode_length")
-
-PACKAGES = (
-    "mtrl-fair",
-    "torch",
-    "numpy",
-    "scipy",
-    "metaworld",
-    "mujoco",
-    "gymnasium",
-    "scikit-learn",
-    "pillow",
-    "torch_geometric",
-)
-
 
 MAY_CHANGE = frozenset(
     {
@@ -51,10 +31,6 @@ MAY_CHANGE = frozenset(
 )
 """Settings that a resumed run may change: a run may be prolonged, and moved, after which rounding
 may differ."""
-
-
-class RunError(Exception):
-    """A run directory cannot be used as asked; the message says why and how to mend it."""
 
 
 class RunDirectory:
@@ -282,53 +258,6 @@ class RunDirectory:
         self.write_evaluations(kept)
         if metrics.exists():
             write_text(metrics, "".join(kept_lines))
-
-
-def describe_machine() -> dict[str, Any]:
-    """What a result depends on besides its configuration: versions, commit, machine, command."""
-    # An installed copy may lie within a repository of its user's.
-    ours = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
-    status = _git("status", "--porcelain") if ours else None
-    return {
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": sys.argv,
-        "commit": _git("rev-parse", "HEAD") if ours else None,
-        "uncommitted_changes": None if status is None else bool(status),
-        "versions": {"python": platform.python_version(), **_versions()},
-        "machine": {
-            "platform": platform.platform(),
-            **describe_processor(),
-            "cores": os.cpu_count(),
-            "torch_threads": torch.get_num_threads(),
-            "gpus": [
-                torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
-            ],
-        },
-    }
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    versions["torch"] = torch.__version__  # names the build, too, which a package index may not
-    return versions
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return result.stdout.strip()
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

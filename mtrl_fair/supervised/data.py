@@ -16,14 +16,12 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from mtrl_fair.errors import DataError
+
 AUGMENTATION = 1  # keeps sample 0's seed from being that of the epoch's order
 
 Randomness = Callable[[int], np.random.Generator]
 """The generator of a sample's augmentation, by the sample's index."""
-
-
-class DataError(ValueError):
-    """A benchmark's files are missing or wrong: which, where, and how they must be."""
 
 
 class Data(ABC):

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mtrl_fair.combiners.base import CombinerInfo
-from mtrl_fair.combiners.by_losses import LossBoundError, LossCombiner
-from mtrl_fair.errors import NonFiniteError
+from mtrl_fair.combiners.by_losses import LossCombiner
+from mtrl_fair.errors import LossBoundError, NonFiniteError
 from mtrl_fair.losses import alpha_fair_loss
 from mtrl_fair.runs import RunDirectory, write_json
 from mtrl_fair.runs.metrics import MetricLogger
@@ -227,7 +227,7 @@ class Trainer:
             present,
         )
         self.optimizer.step()
-        if self.combiner.looks_again:
+        if self.combiner.uses_after_step:
             with torch.no_grad():
                 self.combiner.after_step(self._transform(*self._losses(inputs, targets)))
         self.averages.add({"losses": losses, **self._loggable(info)}, present)

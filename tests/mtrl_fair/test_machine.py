@@ -1,10 +1,11 @@
-"""What is said of the processor, on files as the system writes them."""
+"""What is said of the processor, on files as the system writes them, and of the commit."""
 
 import os
+import subprocess
 
 import pytest
 
-from mtrl_fair import machine as processor
+from mtrl_fair import machine
 
 XEON = """processor	: 0
 model name	: Intel(R) Xeon(R) Processor: 2.60GHz
@@ -22,10 +23,10 @@ flags		: fpu
 )
 def test_a_container_s_quota_limits_the_usable_cores(tmp_path, monkeypatch, quota, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    monkeypatch.setattr(processor, "QUOTA", tmp_path / "cpu.max")
-    assert processor.usable_cores() == 8
+    monkeypatch.setattr(machine, "QUOTA", tmp_path / "cpu.max")
+    assert machine.usable_cores() == 8
     (tmp_path / "cpu.max").write_text(f"{quota}\n")
-    assert processor.usable_cores() == expected
+    assert machine.usable_cores() == expected
 
 
 @pytest.mark.parametrize(
@@ -40,8 +41,31 @@ def test_a_container_s_quota_limits_the_usable_cores(tmp_path, monkeypatch, quot
     ],
 )
 def test_the_processor_is_described(tmp_path, monkeypatch, content, name, instructions):
-    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(processor.platform, "processor", lambda: "arm")
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(machine.platform, "processor", lambda: "arm")
     if content is not None:
         (tmp_path / "cpuinfo").write_text(content)
-    assert processor.describe_processor() == {"processor": name, "bfloat16": instructions}
+    assert machine.describe_processor() == {"processor": name, "bfloat16": instructions}
+
+
+def test_the_commit_is_that_of_this_program_only(tmp_path, monkeypatch):
+    def git(*words: str) -> str:
+        name = ("-c", "user.name=a", "-c", "user.email=a@b")
+        command = ["git", *name, "-C", str(tmp_path), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init")
+    git("commit", "--allow-empty", "--message", "a project of a user's")
+    installed = tmp_path / "venv" / "machine.py"
+    installed.parent.mkdir()
+    installed.write_text("")
+    monkeypatch.setattr(machine, "__file__", str(installed))
+    described = machine.describe_machine()
+    assert (described["commit"], described["uncommitted_changes"]) == (None, None)
+    git("add", ".")
+    git("commit", "--message", "its source")
+    described = machine.describe_machine()
+    assert (described["commit"], described["uncommitted_changes"]) == (
+        git("rev-parse", "HEAD"),
+        False,
+    )

@@ -55,7 +55,7 @@ def test_absent_tasks_leave_no_trace_in_the_state():
 def test_famo_s_second_look_needs_a_first():
     with pytest.raises(ValueError, match="call backward first"):
         make_combiner("famo", num_tasks=2).after_step(torch.ones(2))
-    assert [name for name in COMBINERS if make(name).looks_again] == ["famo"]
+    assert [name for name in COMBINERS if make(name).uses_after_step] == ["famo"]
 
 
 @pytest.mark.parametrize("name", ["rlw", "pcgrad", "graddrop"])

@@ -12,7 +12,6 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mtrl_fair.runs import RunDirectory, RunError
-from mtrl_fair.runs import directory as runs
 from mtrl_fair.runs.checkpoints import load_checkpoint, save_checkpoint
 from mtrl_fair.runs.metrics import MetricLogger
 
@@ -219,26 +218,3 @@ def test_rewinding_keeps_what_needs_quotes(run):
     run.rewind(5)
     (row,) = run.evaluations()
     assert (row["step"], row["task"]) == ("5", 'a, "b"')
-
-
-def test_the_commit_is_that_of_this_program_only(tmp_path, monkeypatch):
-    def git(*words: str) -> str:
-        name = ("-c", "user.name=a", "-c", "user.email=a@b")
-        command = ["git", *name, "-C", str(tmp_path), *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    git("init")
-    git("commit", "--allow-empty", "--message", "a project of a user's")
-    installed = tmp_path / "venv" / "runs.py"
-    installed.parent.mkdir()
-    installed.write_text("")
-    monkeypatch.setattr(runs, "__file__", str(installed))
-    described = runs.describe_machine()
-    assert (described["commit"], described["uncommitted_changes"]) == (None, None)
-    git("add", ".")
-    git("commit", "--message", "its source")
-    described = runs.describe_machine()
-    assert (described["commit"], described["uncommitted_changes"]) == (
-        git("rev-parse", "HEAD"),
-        False,
-    )
