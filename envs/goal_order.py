@@ -23,7 +23,7 @@ class NextGoals:
         ValueError: another order.
     """
 
-    def __init__(self, order: GoalOrder, num_goals: Int[np.ndarray, " row"]):
+    def __init__(self, order: str, num_goals: Int[np.ndarray, " row"]):
         if order not in get_args(GoalOrder):
             raise ValueError(f"goal_order is {order!r}, expected 'random' or 'sequential'")
         self.order = order

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from envs.workers.memory import SharedArrays
 
@@ -12,6 +12,7 @@ Phase: TypeAlias = tuple[str, Callable[[Any], None]]
 does it for one row."""
 
 
+@runtime_checkable
 class Row(Protocol):
     """One row of a vector environment, which reads what to do from shared memory and writes its
     results there."""
@@ -24,6 +25,7 @@ class Row(Protocol):
     def spec(self) -> RowSpec: ...
 
 
+@runtime_checkable
 class RowSpec(Protocol):
     """A description of a row, which is sent to the process that makes the row.
 
