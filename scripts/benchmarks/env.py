@@ -63,7 +63,7 @@ class EnvArguments:
     mt50: Flag = 0
     """Also step MT50: some minutes and 10 GB more."""
     costs: Flag = 0
-    """Measure only the cost of a step of each of the 50 tasks, for envs/workers/costs.py."""
+    """Measure only the cost of a step of each of the 50 tasks, for envs/costs.py."""
     steps: int = MAX_EPISODE_STEPS
     """Vector steps of a turn: whole episodes of 500, each with the reset that follows it."""
     rounds: int = 5

@@ -1,8 +1,10 @@
-"""Which worker steps which rows: balanced by what the tasks cost."""
+"""What a step of each task costs, so that the processes can share the tasks evenly."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from envs.workers.assignment import assign_rows
 
 STEP_COSTS = {
     "assembly-v3": 141.9,
@@ -59,28 +61,22 @@ STEP_COSTS = {
 """Microseconds of a step, under random actions on one core of a 2020s server; only their ratios
 matter. Measured by `scripts/bench.py env --costs`."""
 
-
 CALLER_COST = 30.0
 """Microseconds that the calling process needs in a step besides its rows."""
 
 
-def assign_rows(
+def assign_tasks(
     names: Sequence[str], num_workers: int, *, caller_steps: bool = False
 ) -> list[list[int]]:
-    """The rows of each worker: the most expensive row first, always to the least busy worker.
+    """Returns the rows of each worker, given the task of each row; see `assign_rows`.
 
     Args:
         names: the task of each row.
         num_workers: at most as many as rows.
         caller_steps: the last worker is the calling process, which has other work as well.
     """
-    costs = [STEP_COSTS[name] for name in names]
-    loads = [(0.0, worker) for worker in range(num_workers)]
-    if caller_steps:
-        loads[-1] = (CALLER_COST, num_workers - 1)
-    rows: list[list[int]] = [[] for _ in loads]
-    for row in sorted(range(len(names)), key=lambda row: -costs[row]):
-        load, worker = min(loads)
-        loads[worker] = (load + costs[row], worker)
-        rows[worker].append(row)
-    return [sorted(assigned) for assigned in rows]
+    return assign_rows(
+        [STEP_COSTS[name] for name in names],
+        num_workers,
+        last_worker_cost=CALLER_COST if caller_steps else 0.0,
+    )

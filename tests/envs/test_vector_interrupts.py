@@ -1,8 +1,10 @@
-"""An interrupt at any moment is harmless or reported."""
+"""An interrupt of the vector environment at any moment is harmless or reported.
+
+What becomes of the workers alone is tested in tests/envs/workers/test_pool_interrupts.py.
+"""
 
 import random
 import signal
-import sys
 from itertools import count
 
 import numpy as np
@@ -10,9 +12,11 @@ import pytest
 from gymnasium.error import NoAsyncCallError
 
 from envs import WorkerError, make_vec
+from tests.envs.interrupts import Interrupted, interrupted_where, is_in
 from tests.envs.nested_arrays import same
 from tests.envs.small_vector import ZERO
-from tests.envs.workers.failures import ROOT, Interrupted, assert_says_so_again
+
+REPORT = "an interrupt came between a command and its answer"
 
 
 @pytest.fixture
@@ -39,8 +43,9 @@ def play(venv, steps: int = 30) -> list:
     return [venv.reset(seed=4)[0], *(venv.step(action)[:2] for action in actions)]
 
 
-def test_an_interrupted_step_can_be_finished(make, pair, interrupted):
-    venv = make(pair, num_workers=2, max_episode_steps=20)
+@pytest.mark.process
+def test_an_interrupted_step_can_be_finished(with_workers, interrupted):
+    venv = with_workers
     expected = play(venv)
     venv.reset(seed=4)
     actions = np.random.default_rng(0).uniform(-1, 1, (30, 2, 4))
@@ -55,8 +60,9 @@ def test_an_interrupted_step_can_be_finished(make, pair, interrupted):
         venv.step_wait()
 
 
-def test_after_an_interrupted_reset_another_is_needed(make, pair, interrupted):
-    venv = make(pair, num_workers=2, max_episode_steps=20)
+@pytest.mark.process
+def test_after_an_interrupted_reset_another_is_needed(with_workers, interrupted):
+    venv = with_workers
     expected = play(venv)
     for options in ({}, {"options": {"reset_mask": np.array([True, False])}}):
         interrupted(venv, lambda options=options: venv.reset(**options))
@@ -65,10 +71,11 @@ def test_after_an_interrupted_reset_another_is_needed(make, pair, interrupted):
         assert same(play(venv), expected)
 
 
-def test_an_interrupted_restore_can_be_repeated(make, pair, interrupted):
-    venv = make(pair, num_workers=2)
+@pytest.mark.process
+def test_an_interrupted_restore_can_be_repeated(with_workers, interrupted):
+    venv = with_workers
     venv.reset(seed=4)
-    for _ in range(50):
+    for _ in range(30):
         venv.step(ZERO)
     state = venv.state_dict()
     expected = venv.step(ZERO)[0]
@@ -77,14 +84,6 @@ def test_an_interrupted_restore_can_be_repeated(make, pair, interrupted):
         venv.step(ZERO)
     venv.load_state_dict(state)
     assert (venv.step(ZERO)[0] == expected).all()
-
-
-def test_an_interrupted_environment_can_be_closed(make, pair, interrupted):
-    venv = make(pair, num_workers=1)
-    venv.reset()
-    interrupted(venv, lambda: venv.step(ZERO))
-    venv.close()
-    assert venv._workers.processes[0].returncode == 0
 
 
 def goes_on(venv, reference) -> bool:
@@ -98,7 +97,7 @@ def goes_on(venv, reference) -> bool:
                 venv.reset()
         observation = venv.step(ZERO)[0]
     except WorkerError as error:
-        assert "an interrupt came between" in str(error)  # noqa: PT017
+        assert REPORT in str(error)  # noqa: PT017
         return False
     state = venv.state_dict()
     assert len(set(state["elapsed"])) == 1  # no row has taken a step more than the others
@@ -106,10 +105,12 @@ def goes_on(venv, reference) -> bool:
     return True
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("caller_steps", [False, True])
 def test_an_interrupt_at_any_moment_is_harmless_or_reported(make, pair, interrupt, caller_steps):
-    options = {"num_workers": 2, "caller_steps": caller_steps, "max_episode_steps": 20}
-    venv, reference = make(pair, **options), make(pair, **options)
+    workers = {"num_workers": 1 + caller_steps, "caller_steps": caller_steps}
+    venv = make(pair, max_episode_steps=20, **workers)
+    reference = make(pair, max_episode_steps=20)
     venv.reset()
     generator = random.Random(0)
     for _ in range(300):
@@ -122,46 +123,24 @@ def test_an_interrupt_at_any_moment_is_harmless_or_reported(make, pair, interrup
                 break
 
 
-def interrupted_where(condition, call) -> bool:
-    """Interrupts a call at the first line of ours whose frame fulfils the condition."""
-
-    def trace(frame, event, _):
-        if not frame.f_code.co_filename.startswith(str(ROOT / "envs")):
-            return None
-        if event == "line" and condition(frame):
-            raise Interrupted
-        return trace
-
-    sys.settrace(trace)
-    try:
-        call()
-    except Interrupted:
-        return True
-    finally:
-        sys.settrace(None)
-    return False
-
-
-@pytest.mark.parametrize(
-    ("function", "variable"),
-    [("command", "ours"), ("_receive", "index"), ("obey", "command"), ("_draw_goal", "row")],
-)
-def test_an_interrupt_that_leaves_something_unknown_is_reported(make, pair, function, variable):
-    venv = make(pair, num_workers=2, caller_steps=True, max_episode_steps=1)
+def test_goals_are_not_drawn_twice_after_an_interrupt(make, pair):
+    venv = make(pair, max_episode_steps=1)
     venv.reset()
-    assert interrupted_where(
-        lambda frame: frame.f_code.co_name == function and variable in frame.f_locals,
-        lambda: venv.step(ZERO),
-    )
-    assert_says_so_again(venv, "an interrupt came between a command and its answer")
+    in_drawing = is_in("envs/goal_order.py", "after", "row")
+    assert interrupted_where(in_drawing, lambda: venv.step(ZERO))
+    for call in (venv.step_wait, venv.state_dict, venv.reset):
+        with pytest.raises(WorkerError, match=REPORT):
+            call()
 
 
 def coordinates(frame) -> bool:
     """Rather than steps an environment."""
-    return frame.f_code.co_filename.endswith(("envs/vector.py", "envs/workers/pool.py"))
+    files = ("envs/vector.py", "envs/goal_order.py", "envs/workers/pool.py")
+    return frame.f_code.co_filename.endswith(files)
 
 
 @pytest.mark.long
+@pytest.mark.process
 @pytest.mark.parametrize("caller_steps", [False, True])
 @pytest.mark.parametrize("name", ["step", "reset", "load_state_dict"])
 def test_an_interrupt_at_any_line_is_harmless_or_reported(pair, name, caller_steps):
