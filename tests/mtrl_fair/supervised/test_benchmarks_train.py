@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from mtrl_fair.errors import DataError
 from mtrl_fair.supervised.benchmark import metric_directions
 from mtrl_fair.supervised.benchmarks.cityscapes import Cityscapes
 from mtrl_fair.supervised.benchmarks.nyuv2 import NYUv2
 from mtrl_fair.supervised.benchmarks.qm9 import QM9
 from mtrl_fair.supervised.config import SupervisedConfig
-from mtrl_fair.supervised.data import DataError
 from mtrl_fair.supervised.registry import BENCHMARKS, benchmark_class
 from mtrl_fair.supervised.training import train
 from tests.mtrl_fair.supervised.celeba_files import write_celeba

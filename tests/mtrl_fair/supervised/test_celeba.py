@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 
 from mtrl_fair import make_combiner
+from mtrl_fair.errors import DataError
 from mtrl_fair.supervised.benchmark import metric_names
 from mtrl_fair.supervised.benchmarks.celeba import ATTRIBUTES, CelebA
-from mtrl_fair.supervised.data import Batches, DataError
+from mtrl_fair.supervised.data import Batches
 from tests.mtrl_fair.supervised.celeba_files import NAMES, PARTS, make_labels, write_celeba
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from mtrl_fair.errors import DataError
 from mtrl_fair.supervised.benchmarks.dense.mtan_data import SCALES, MTANFolder, augment
-from mtrl_fair.supervised.data import Batches, DataError
+from mtrl_fair.supervised.data import Batches
 from tests.mtrl_fair.supervised.mtan_files import write_release
 
 SIZE = (16, 24)

@@ -11,9 +11,10 @@ import torch
 from torch_geometric.data import Batch
 
 from mtrl_fair import make_combiner
+from mtrl_fair.errors import DataError
 from mtrl_fair.supervised.benchmark import metric_names
 from mtrl_fair.supervised.benchmarks.qm9 import PROPERTIES, QM9
-from mtrl_fair.supervised.data import Batches, DataError
+from mtrl_fair.supervised.data import Batches
 from tests.mtrl_fair.supervised.qm9_files import SINGLE_ATOM, make_molecules, write_raw
 
 HELD_OUT = 8
