@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mtrl_fair.supervised.jobs import run_jobs
+from mtrl_fair.supervised.jobs import Job, run_jobs
 from mtrl_fair.supervised.registry import BENCHMARKS, NOT_TESTED_ON_REAL_DATA
 from scripts.command_line import (
     bad_input_is_one_line,
@@ -42,15 +42,25 @@ def main(words: list[str]) -> None:
     with bad_input_is_one_line():
         name, flags = split_name("benchmark", words, list(BENCHMARKS))
         arguments = parse(Arguments(), flags, description=DESCRIPTION)
-        folder, plan = choose_plan(name, arguments)
-        jobs = make_jobs(plan, folder)
+        path, plan = choose_plan(name, arguments)
+        jobs = make_jobs(plan, path)
         todo = [job for job in jobs if not is_finished(job)]
         if todo:  # before anything is made: are the files there?
             todo[0].config.make_benchmark()
-        lock = open_folder(folder, plan, arguments.resume is not None)
+        folder = open_folder(path, plan, arguments.resume is not None)
+    try:
+        train_and_compare(folder.path, plan, jobs, todo)
+    finally:
+        folder.unlock()
 
+
+def train_and_compare(folder: Path, plan: dict[str, Any], jobs: list[Job], todo: list[Job]) -> None:
+    """Trains what is left to do, and compares what is finished then.
+
+    The exit code is 1 if a training failed, and 130 if it was asked to stop.
+    """
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"folder: {lock.path}")
+    console.print(f"folder: {folder}")
     console.print(f"curves: {python()} -m tensorboard.main --logdir {folder}")
     single = sum(job.config.task is not None for job in todo)
     console.print(f"trainings: {len(todo)} ({single} on a single task), {plan['jobs']} at a time")
