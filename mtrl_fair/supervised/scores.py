@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 
 def delta_m(
@@ -68,6 +67,8 @@ def mean_rank(table: ArrayLike, higher_is_better: Sequence[bool] | ArrayLike) ->
     Raises:
         ValueError: the shapes do not fit, or a number is not finite.
     """
+    from scipy.stats import rankdata  # half a second that trainings can do without
+
     values = np.asarray(table, float)
     higher = _directions(higher_is_better)
     if not (values.ndim == 2 and values.size and higher.shape == values.shape[1:]):

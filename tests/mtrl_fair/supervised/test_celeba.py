@@ -58,6 +58,7 @@ def test_channels_are_red_green_blue_between_0_and_1(folder):
     assert inputs.max() == 1
 
 
+@pytest.mark.process
 def test_loading_processes_give_the_same_batches(folder):
     train = CelebA(folder).splits().train
     here, there = (Batches(train, 4, seed=0, workers=workers) for workers in (0, 1))

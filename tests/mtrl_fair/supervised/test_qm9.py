@@ -251,6 +251,7 @@ def test_the_learning_rate_falls_on_a_plateau_of_delta_m(benchmark):
     assert optimizer.param_groups[0]["lr"] == 1e-5
 
 
+@pytest.mark.process
 def test_data_travel_to_other_processes(splits):
     here, there = (Batches(splits.train, 5, seed=0, workers=workers) for workers in (0, 1))
     copy = Batches(pickle.loads(pickle.dumps(splits.train)), 5, seed=0)  # as spawn does
