@@ -58,7 +58,7 @@ class SolverArguments:
     json: Path | None = None
     """Also write the measurements to this file."""
     docs: Path | None = None
-    """Also replace the tables of this document, such as docs/combiners.md."""
+    """Also replace the tables of this document, such as docs/solvers.md."""
 
     def __post_init__(self) -> None:
         for name in ("gramians", "repeats", "threads"):
