@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from mtrl_fair import COMBINERS
+from mtrl_fair.errors import DataError
 from mtrl_fair.runs import RunDirectory, RunError
 from mtrl_fair.supervised.benchmark import Recipe, metric_directions
 from mtrl_fair.supervised.benchmarks.toy import ToyBenchmark
 from mtrl_fair.supervised.config import SupervisedConfig, from_dict, to_dict
-from mtrl_fair.supervised.data import DataError
 from mtrl_fair.supervised.registry import BENCHMARKS, benchmark_class, make_benchmark
 from mtrl_fair.supervised.trainer import COLUMNS
 from mtrl_fair.supervised.training import train

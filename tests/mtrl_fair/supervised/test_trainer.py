@@ -314,6 +314,12 @@ def test_what_is_not_finite_is_noticed_on_a_gpu(tmp_path):
     assert run.load_checkpoint(LATEST)["step"] == 0
 
 
+def test_a_training_may_be_saved_before_it_runs(tmp_path):
+    trainer = make_trainer(tmp_path / "run")
+    trainer.save()
+    assert trainer.run_directory.load_checkpoint(LATEST)["step"] == 0
+
+
 def test_progress_is_reported_up_to_the_end(tmp_path):
     reports = []
     make_trainer(tmp_path / "run", report=reports.append).run()
