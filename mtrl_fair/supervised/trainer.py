@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from mtrl_fair.combiners.base import CombinerInfo
 from mtrl_fair.combiners.by_losses import LossCombiner
+from mtrl_fair.combiners.outputs import CombinerInfo
 from mtrl_fair.errors import LossBoundError, NonFiniteError
 from mtrl_fair.losses import alpha_fair_loss
 from mtrl_fair.runs import RunDirectory, write_json

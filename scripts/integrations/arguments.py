@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from envs.tasks import task_names
+from mtrl_fair.runs.settings import flag_name
 from scripts.command_line import or_fail, parse
 
 AnyArguments = TypeVar("AnyArguments", bound="Arguments")
@@ -33,8 +34,7 @@ class Arguments:
         task_names(self.tasks)
         for name in ("steps", "width"):
             if getattr(self, name) < 1:
-                flag = "--" + name.replace("_", "-")
-                raise ValueError(f"{flag} is {getattr(self, name)}, expected at least 1")
+                raise ValueError(f"{flag_name(name)} is {getattr(self, name)}, expected at least 1")
         if not 1 <= self.episode_steps <= 500:
             raise ValueError(f"--episode-steps is {self.episode_steps}, expected 1 to 500")
         if self.batch_size < len(self.tasks):

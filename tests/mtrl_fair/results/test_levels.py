@@ -97,4 +97,4 @@ def test_rounding_decides_no_tie(tmp_path):
         file.write(json.dumps({"step": 3000, "charts/seconds": 1.0}) + "\n")
     (times,) = times_to_level(group_runs([read_run(path)]), 0.95)
     assert times.steps.reached.tolist() == [True]
-    assert TrainConfig(stop_at_success=0.95).is_over(3000, float(np.mean(rates)))
+    assert TrainConfig(stop_at_success=0.95).limits_reached(3000, float(np.mean(rates)))
