@@ -32,12 +32,6 @@ def print_notes(notes: Sequence[str]) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def or_fail(function: Callable[[], Arguments]) -> Arguments:
-    """Calls a function; bad input that it reports becomes one line and exit code 2."""
-    with bad_input_is_one_line():
-        return function()
-
-
 @contextmanager
 def bad_input_is_one_line() -> Iterator[None]:
     """Turns bad input that is reported within into one line and exit code 2.
