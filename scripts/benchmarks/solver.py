@@ -21,9 +21,9 @@ from rich.table import Table
 from torch import Tensor
 
 from mtrl_fair import SOLVERS, fairgrad_residual, fairgrad_weights
+from mtrl_fair.results.markdown import markdown_table
 from scripts.benchmarks.measure import (
     Report,
-    markdown_table,
     median_times,
     replace_section,
     split_at_section,
@@ -58,7 +58,7 @@ class SolverArguments:
     json: Path | None = None
     """Also write the measurements to this file."""
     docs: Path | None = None
-    """Also replace the tables of this document, such as docs/combiners.md."""
+    """Also replace the tables of this document, such as docs/solvers.md."""
 
     def __post_init__(self) -> None:
         for name in ("gramians", "repeats", "threads"):
