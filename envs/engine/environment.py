@@ -242,7 +242,7 @@ class FastSawyerEnv(SawyerXYZEnv):
         desired_gripper_effort: float = 1.0,
         high_density: bool = False,
         medium_density: bool = False,
-    ) -> float:
+    ) -> Any:  # float, or np.float32 where the action's own precision decides it
         if self.obj_init_pos is None or (high_density and medium_density):
             return super()._gripper_caging_reward(  # to raise its errors
                 action, obj_pos, 0, 0, 0, 0, high_density=True, medium_density=True
