@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agents.config import ARCHITECTURES, NetworkConfig
+from agents.config import ARCHITECTURES, NetworkConfig, SACConfig
 from mtrl_fair import shared_linear
 from mtrl_fair.checks import check_name
 
@@ -124,3 +124,30 @@ class TaskNetwork(nn.Module):
         if self.architecture == "task_encoded":
             task = functional.relu(self.task_encoder(task @ self.task_embedding))
         return torch.cat([features, task.expand(-1, features.shape[1], -1)], dim=-1)
+
+
+def make_networks(
+    observation_size: int, action_size: int, num_tasks: int, architecture: str, config: SACConfig
+) -> tuple[TaskNetwork, TaskNetwork]:
+    """Makes the policy and the twin critics, whose parameters are drawn in this order.
+
+    The policy gives the mean and the log standard deviation of each action entry.
+    """
+    policy = TaskNetwork(
+        observation_size,
+        2 * action_size,
+        num_tasks,
+        architecture,
+        config.actor,
+        task_embedding_size=config.task_embedding_size,
+    )
+    twins = TaskNetwork(
+        observation_size + action_size,
+        1,
+        num_tasks,
+        architecture,
+        config.critic,
+        stack=(2,),
+        task_embedding_size=config.task_embedding_size,
+    )
+    return policy, twins

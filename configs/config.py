@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from agents import ARCHITECTURES, PRECISIONS, SACConfig
 from envs.constants import MAX_EPISODE_STEPS, NUM_GOALS
-from envs.evaluation import reaches
 from mtrl_fair import COMBINERS, Scale
 from mtrl_fair.checks import check_name
+from mtrl_fair.results.levels import reaches
 from mtrl_fair.runs.settings import flag_name
 
 FAIRGRAD_SETTINGS = {

@@ -1,6 +1,6 @@
 """FairGrad and its baselines: fair combination of task gradients, right at every scale."""
 
-from mtrl_fair.combiners.base import Combiner, CombinerInfo
+from mtrl_fair.combiners.base import Combiner
 from mtrl_fair.combiners.by_gramian import GramianCombiner
 from mtrl_fair.combiners.by_jacobian import JacobianCombiner
 from mtrl_fair.combiners.by_losses import LossCombiner
@@ -18,6 +18,7 @@ from mtrl_fair.combiners.methods.pcgrad import PCGrad
 from mtrl_fair.combiners.methods.rlw import RandomLossWeighting
 from mtrl_fair.combiners.methods.si import ScaleInvariant
 from mtrl_fair.combiners.methods.uw import UncertaintyWeighting
+from mtrl_fair.combiners.outputs import Aggregate, CombinerInfo, Differentiated
 from mtrl_fair.combiners.registry import COMBINERS, make_combiner
 from mtrl_fair.combiners.scale import Scale
 from mtrl_fair.errors import LossBoundError, NonFiniteError
@@ -32,9 +33,11 @@ __all__ = [
     "IMTLG",
     "MGDA",
     "SOLVERS",
+    "Aggregate",
     "CAGrad",
     "Combiner",
     "CombinerInfo",
+    "Differentiated",
     "DynamicWeightAverage",
     "FairGrad",
     "GradDrop",

@@ -26,10 +26,10 @@ def fail(message: str, code: int = 2) -> NoReturn:
     sys.exit(code)
 
 
-def or_fail(function: Callable[[], Arguments]) -> Arguments:
-    """Calls a function; bad input that it reports becomes one line and exit code 2."""
-    with bad_input_is_one_line():
-        return function()
+def print_notes(notes: Sequence[str]) -> None:
+    """Prints what the user should know on standard error, where no table or file is."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from configs import PRESETS, TrainConfig
 from mtrl_fair import COMBINERS, FairGrad, GramianCombiner, JacobianCombiner, LossCombiner
-from mtrl_fair.combiners.base import Combiner, Differentiated
+from mtrl_fair.combiners.base import Combiner
+from mtrl_fair.combiners.outputs import Differentiated
 from scripts.comparing import plan
 
 ROOT = Path(__file__).parents[1]

@@ -2,11 +2,10 @@
 
 from mtrl_fair.errors import RunError
 from mtrl_fair.machine import describe_machine
-from mtrl_fair.runs.directory import MAY_CHANGE, RunDirectory, RunKind
+from mtrl_fair.runs.directory import RunDirectory, RunKind
 from mtrl_fair.runs.files import flatten, write_json, write_text
 
 __all__ = [
-    "MAY_CHANGE",
     "RunDirectory",
     "RunError",
     "RunKind",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-FORMAT = "mtrl-fair checkpoint 3"
+FORMAT = "mtrl-fair checkpoint 4"
 """What every checkpoint names first. Its number changes when an older state cannot be loaded."""
 
 LATEST, BEST, LAST_FINITE = "latest", "best", "last_finite"

@@ -35,29 +35,6 @@ class RunKind:
 NO_KIND = RunKind()
 """The kind of a run of which only its settings and metadata are of interest."""
 
-# Transitional: until every caller gives a RunKind.
-MAY_CHANGE = frozenset(
-    {
-        "total_steps",
-        "stop_at_success",
-        "device",
-        "cuda_graph",
-        "threads",
-        "environment.num_workers",
-        "data",
-        "loader_workers",
-    }
-)
-
-
-def _transitional(kind: Any) -> RunKind:
-    columns = ("step", "task", "success", "episodes", "return", "episode_length")
-    if kind is NO_KIND:
-        return RunKind(columns, MAY_CHANGE, "--run-dir", "--resume")
-    if isinstance(kind, RunKind):
-        return kind
-    return RunKind(tuple(kind), MAY_CHANGE, "--run-dir", "--resume")
-
 
 class RunDirectory:
     """A folder with `config.json`, `metadata.json`, `metrics.jsonl`, `evaluations.csv`, TensorBoard
@@ -70,15 +47,15 @@ class RunDirectory:
             no checkpoint, need not give it.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], kind: Any = NO_KIND):
+    def __init__(self, path: Path, config: Mapping[str, Any], kind: RunKind = NO_KIND):
         self.path = path
         self.config = dict(config)
-        self.kind = _transitional(kind)
+        self.kind = kind
         self._lock: int | None = None
 
     @classmethod
     def create(
-        cls, path: str | Path, config: Mapping[str, Any], kind: Any = NO_KIND
+        cls, path: str | Path, config: Mapping[str, Any], kind: RunKind = NO_KIND
     ) -> RunDirectory:
         """Makes a new folder, writes configuration, versions, commit and machine, and locks it.
 
@@ -86,7 +63,6 @@ class RunDirectory:
             RunError: the folder exists, or cannot be made.
         """
         path = Path(path)
-        kind = _transitional(kind)
         another = f"choose another with {kind.new_flag}" if kind.new_flag else "choose another"
         if path.exists():
             is_run = (path / "config.json").is_file() and kind.resume_flag
@@ -107,7 +83,7 @@ class RunDirectory:
         return run
 
     @classmethod
-    def open(cls, path: str | Path, kind: Any = NO_KIND) -> RunDirectory:
+    def open(cls, path: str | Path, kind: RunKind = NO_KIND) -> RunDirectory:
         """Opens an existing run, without locking it.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Means of what every step of an epoch reports."""
+"""Means over an epoch of what its steps report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Averages:
-    """Means over steps, kept on the device until they are asked for."""
+    """Averages values over steps; sums stay on the device until the means are asked for."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -17,10 +17,10 @@ class Averages:
 
     @torch.no_grad()
     def add(self, values: Mapping[str, Tensor], present: Tensor | None = None) -> None:
-        """Takes in one step.
+        """Adds the values of one step.
 
         Args:
-            values: any shapes, the same names in every step.
+            values: tensors of any shapes, with the same names in every step.
             present: [K] (bool), the tasks whose entries count in values of that shape; None: all.
         """
         for name, value in values.items():
@@ -36,18 +36,18 @@ class Averages:
                 self.counts[name] = counts
 
     def means(self) -> dict[str, Tensor]:
-        """By name; NaN where nothing counted. Empties the sums."""
+        """Returns the means by name, NaN where nothing counted, and starts anew."""
         means = {name: self.sums[name] / self.counts[name] for name in self.sums}
         self.sums, self.counts = {}, {}
         return means
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """The sums so far."""
+        """Returns the sums so far."""
         return {"sums": dict(self.sums), "counts": dict(self.counts)}
 
     def load_state_dict(
         self, state: Mapping[str, Mapping[str, Tensor]], device: torch.device
     ) -> None:
-        """Continues from saved sums."""
+        """Continues from what `state_dict` returned."""
         self.sums = {name: value.to(device) for name, value in state["sums"].items()}
         self.counts = {name: value.to(device) for name, value in state["counts"].items()}

@@ -1,4 +1,4 @@
-"""What a supervised benchmark is made of."""
+"""The interface of a supervised benchmark: tasks, data, model, losses, metrics, recipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mtrl_fair.supervised.scores import delta_m
 
 
 class Metric(NamedTuple):
-    """A number that an evaluation gives for a task."""
+    """A number that an evaluation computes for a task."""
 
     name: str
     higher_is_better: bool
@@ -26,14 +26,14 @@ class Metric(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A task and what it is judged by."""
+    """A task and the metrics that it is judged by."""
 
     name: str
     metrics: tuple[Metric, ...]
 
 
 class Splits(NamedTuple):
-    """The parts of a data set; `validation` is None where the literature has none."""
+    """The parts of a data set; `validation` is None if the literature has none."""
 
     train: Data
     validation: Data | None
@@ -41,60 +41,61 @@ class Splits(NamedTuple):
 
 
 class Meter(Protocol):
-    """Gathers one task's metrics over the batches of a split."""
+    """Computes one task's metrics over the batches of a split."""
 
     def update(self, output: Tensor, targets: Any) -> None:
-        """Takes in what the task's head returned for a batch."""
+        """Adds what the task's head returned for a batch."""
 
     def compute(self) -> tuple[float, ...]:
-        """The metrics of everything taken in, in the order of the task's `metrics`."""
+        """Returns the metrics of all batches so far, in the order of the task's `metrics`."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The published hyperparameters of a benchmark; the optimiser is Adam."""
+    """The hyperparameters that were published for a benchmark; the optimiser is Adam."""
 
     epochs: int
     batch_size: int
     learning_rate: float
     report: Literal["best", "last"]
-    """best: the test metrics of the epoch with the best validation score; last: the mean of the
-    last `report_epochs` epochs."""
+    """Which test metrics are the result. best: those of the epoch with the best validation score;
+    last: the mean over the last `report_epochs` epochs."""
     report_epochs: int = 1
     max_norm: float | None = 1.0
     """The combined direction is clipped to this norm."""
     loader_workers: int = 0
-    """Processes that load data, at most; fewer where there are fewer cores."""
+    """The largest number of processes that load data; fewer are used if there are fewer cores."""
     threads: int | None = None
-    """CPU threads of one training; None: the cores shared out among those that run at once."""
+    """CPU threads of one training; None: the cores are divided among the trainings that run at a
+    time."""
 
 
 class Benchmark(ABC):
-    """Data, model, losses, metrics, single-task baseline and hyperparameters of one benchmark.
+    """Brings what one benchmark consists of: data, model, losses, metrics, baseline, recipe.
 
     Args:
-        folder: where the data are; None for benchmarks that need no files.
-        pooling: of metrics that papers average over batches: "batch" does so, too, "pixels" takes
-            all pixels alike.
+        folder: the folder with the data; None for benchmarks that need no files.
+        pooling: how metrics are averaged that papers average over batches: "batch" does as the
+            papers do, "pixels" counts all pixels alike.
 
     Raises:
         DataError: a file is missing or wrong (here, or when a sample is loaded).
-        ValueError: a pooling that it has not, names of tasks that do not tell them apart.
+        ValueError: the benchmark does not have the pooling, or two of its tasks have one name.
     """
 
     name: ClassVar[str]
     tasks: ClassVar[tuple[Task, ...]]
     recipe: ClassVar[Recipe]
     layout: ClassVar[str | None] = None
-    """How the folder must look and where its data come from, for people; None: no files needed."""
+    """A text for users: how the folder must look and where to get it; None: no files are needed."""
     published_baseline: ClassVar[Mapping[str, float] | None] = None
-    """Single-task results of the literature, by the names of `metric_names`."""
+    """Single-task results of the literature, by the names that `metric_names` returns."""
     min_loss: ClassVar[float] = 0.0
-    """A bound that no loss reaches, which si, dwa, uw and famo subtract."""
+    """A bound below all losses, which the methods si, dwa, uw and famo subtract."""
     has_delta: ClassVar[bool] = True
-    """Whether Δm% makes sense: every metric of the baseline is positive."""
+    """Whether Δm% is defined, which needs a baseline whose metrics are all positive."""
     poolings: ClassVar[tuple[str, ...]] = ("batch",)
-    """What `pooling` may be."""
+    """The values that `pooling` may have."""
 
     def __init__(self, folder: Path | None = None, pooling: str = "batch"):
         check_name(f"pooling of {self.name}", pooling, self.poolings)
@@ -109,39 +110,41 @@ class Benchmark(ABC):
 
     @abstractmethod
     def splits(self) -> Splits:
-        """The data; samples may be read from files when they are asked for."""
+        """Returns the data; samples may be read from files when they are used."""
 
     @abstractmethod
     def model(self, tasks: Sequence[int]) -> MultiTaskModel:
-        """A freshly initialised network with one head for each of the given tasks.
+        """Makes a freshly initialised network with one head for each of the given tasks.
 
-        torch's generator has been seeded with the training's seed.
+        The caller has seeded torch's generator with the training's seed.
         """
 
     @abstractmethod
     def loss(self, task: int, output: Tensor, targets: Any) -> Tensor:
-        """The task's loss [], of what its head returned for a batch and the batch's targets."""
+        """Computes the task's loss [] from what its head returned for a batch, and the targets."""
 
     @abstractmethod
     def meter(self, task: int) -> Meter:
-        """An empty meter for the task's metrics."""
+        """Makes an empty meter for the task's metrics."""
 
     def present(self, task: int, targets: Any) -> Tensor | None:
-        """[] (bool), whether the batch says anything about the task; None: it always does."""
+        """Returns whether the batch says anything about the task, [] (bool); None: always."""
         return None
 
     def scheduler(
         self, optimizer: torch.optim.Optimizer
     ) -> torch.optim.lr_scheduler.LRScheduler | None:
-        """The schedule of the learning rate, stepped after every epoch's evaluation."""
+        """Makes the schedule of the learning rate, which steps after every epoch's evaluation."""
         return None
 
     def score(self, values: Mapping[str, float]) -> float:
-        """What the best epoch has the highest of: minus Δm% where there is a published baseline,
-        else the mean of the metrics, those that are better when lower counted negatively.
+        """Computes the score of an epoch; the epoch with the highest one is the best.
+
+        With a published baseline it is minus Δm%. Without, it is the mean of the metrics, with a
+        minus before those that are better when lower.
 
         Args:
-            values: metrics of a validation split by `metric_names`, of some or all tasks.
+            values: metrics of a validation split by `metric_names`, for some or all tasks.
         """
         directions = metric_directions(self.tasks)
         if self.published_baseline is not None:
@@ -156,12 +159,12 @@ class Benchmark(ABC):
 
 
 def metric_names(task: Task) -> list[str]:
-    """`task/metric`, for each metric of a task."""
+    """Returns `task/metric` for each metric of a task."""
     return [f"{task.name}/{metric.name}" for metric in task.metrics]
 
 
 def metric_labels(tasks: Sequence[Task]) -> dict[str, str]:
-    """For people: `task/metric`, with its unit, by `metric_names`."""
+    """Returns labels for tables, `task/metric (unit)`, by `metric_names`."""
     return {
         name: f"{name} ({metric.unit})" if metric.unit else name
         for task in tasks
@@ -170,7 +173,7 @@ def metric_labels(tasks: Sequence[Task]) -> dict[str, str]:
 
 
 def metric_directions(tasks: Sequence[Task]) -> dict[str, bool]:
-    """Whether higher is better, by `metric_names`, in the order of tasks."""
+    """Returns whether higher is better, by `metric_names`, in the order of tasks."""
     return {
         name: metric.higher_is_better
         for task in tasks

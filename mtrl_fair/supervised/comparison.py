@@ -1,4 +1,4 @@
-"""Tables like the paper's: mean metrics per method over seeds, mean rank, Δm%."""
+"""Compares methods as the paper does: mean metrics over seeds, mean rank, Δm%."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import numpy as np
 from mtrl_fair.supervised.scores import delta_m, mean_rank
 
 Values = Mapping[str, float]
-"""Metrics by name."""
+"""Metrics of one training by name."""
+
+SINGLE_TASK = "single-task"
+"""The name of the baseline's row."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A method's results over seeds."""
+    """A method's results, averaged over seeds."""
 
     method: str
     seeds: int
@@ -24,53 +27,54 @@ class Row:
     errors: dict[str, float]
     """Standard errors of the means over seeds; NaN with one seed."""
     overall: float
-    """The mean over all metrics, for benchmarks whose metrics are all of one kind."""
+    """The mean of all metrics, which makes sense if they are all of one kind."""
     overall_error: float
-    """Its standard error over seeds."""
+    """The standard error of `overall` over seeds."""
     rank: float
-    """Mean rank among the methods of the table, single-task training left out; NaN for that."""
+    """The mean rank among the methods of the table; NaN for single-task training."""
     delta: float
     """Δm%; NaN without a baseline."""
     delta_error: float
-    """Its standard error over the method's seeds; the baseline counts as exact."""
+    """The standard error of `delta` over the method's seeds; the baseline counts as exact."""
     delta_seeds: tuple[float, ...]
     """Δm% of each seed."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A table of methods."""
+    """The rows of a table of methods, and what its columns mean."""
 
     higher_is_better: dict[str, bool]
-    """By metric."""
+    """Whether higher is better, by metric."""
     labels: dict[str, str]
-    """Metrics for people, by metric."""
+    """Names for tables and figures, by metric."""
     single_task: Row | None
-    """The baseline of Δm%, trained or published; None: there is none."""
+    """The baseline of Δm%, which was trained or published; None: there is no baseline."""
     rows: tuple[Row, ...]
-    """The methods, in the order they were given; `rank` compares these."""
+    """The methods in the order in which they were given; `rank` compares these."""
     notes: tuple[str, ...] = ()
-    """What is missing from the table, and why."""
+    """Sentences that say what is missing from the table, and why."""
 
 
 def compare(
     results: Mapping[str, Sequence[Values]],
     higher_is_better: Mapping[str, bool],
     baseline: Sequence[Values] = (),
-    baseline_name: str = "single-task",
+    baseline_name: str = SINGLE_TASK,
     labels: Mapping[str, str] | None = None,
 ) -> Comparison:
-    """The table of some methods' results.
+    """Averages the results of methods over seeds, and compares the methods.
+
+    A method with a metric that is not finite is left out. Δm% is left out if a metric of the
+    baseline is not positive. `notes` say so.
 
     Args:
-        results: by method, the metrics of each seed.
-        higher_is_better: by metric; its order is the table's.
-        baseline: metrics of single-task training, of each seed (one, if published); may be empty.
+        results: the metrics of each seed, by method.
+        higher_is_better: by metric; the table has the same order.
+        baseline: the metrics of single-task training for each seed (one, if published); may be
+            empty.
         baseline_name: the name of the baseline's row.
-        labels: metrics for people, by metric; None: their names.
-
-    A method with a metric that is not finite is left out, and Δm% where the baseline is not
-    positive; `notes` say so.
+        labels: names for tables and figures, by metric; None: the metrics' names.
 
     Raises:
         ValueError: a result lacks a metric.
@@ -106,7 +110,7 @@ def _names_of(chosen: np.ndarray, names: list[str]) -> str:
 
 
 def _matrix(method: str, values: Sequence[Values], names: list[str]) -> np.ndarray:
-    """[seeds, M]"""
+    """Returns a method's metrics, [seeds, M]."""
     for seed, found in enumerate(values):
         missing = [name for name in names if name not in found]
         if missing:
@@ -141,7 +145,7 @@ def _row(
 
 
 def _standard_error(samples: np.ndarray) -> np.ndarray:
-    """Along the first axis; NaN for one sample."""
+    """Computes the standard error of the mean along the first axis; NaN for one sample."""
     if len(samples) < 2:
         return np.full(samples.shape[1:], math.nan)
     found: np.ndarray = samples.std(0, ddof=1) / math.sqrt(len(samples))

@@ -1,4 +1,4 @@
-"""Batches for a trainer that can be stopped and continued anywhere.
+"""Loads batches for a trainer that can be stopped and continued anywhere.
 
 Nothing random is kept between batches: the order of an epoch follows from (seed, epoch), and a
 sample's augmentation from (seed, epoch, index). So any number of loading processes gives the same
@@ -21,22 +21,22 @@ from mtrl_fair.errors import DataError
 AUGMENTATION = 1  # keeps sample 0's seed from being that of the epoch's order
 
 Randomness = Callable[[int], np.random.Generator]
-"""The generator of a sample's augmentation, by the sample's index."""
+"""A function from a sample's index to the generator of its augmentation."""
 
 
 class Data(ABC):
-    """A data set that gives batches."""
+    """A data set that returns batches."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """The number of samples."""
+        """Returns the number of samples."""
 
     @abstractmethod
     def batch(self, indices: Sequence[int], randomness: Randomness | None) -> tuple[Any, Any]:
-        """(inputs, targets) of some samples, as pytrees of tensors whose first axis is the batch.
+        """Returns (inputs, targets) of some samples: pytrees of tensors, first axis the batch.
 
         Args:
-            randomness: of the augmentation; None: no augmentation.
+            randomness: the generators of the augmentation; None: no augmentation.
         """
 
 
@@ -45,7 +45,7 @@ class Samples(Data):
 
     @abstractmethod
     def sample(self, index: int, generator: np.random.Generator | None) -> tuple[Any, Any]:
-        """(inputs, targets) of one sample, augmented if there is a generator."""
+        """Returns (inputs, targets) of one sample, augmented if there is a generator."""
 
     def batch(self, indices: Sequence[int], randomness: Randomness | None) -> tuple[Any, Any]:
         samples = [
@@ -57,14 +57,14 @@ class Samples(Data):
 
 
 class BatchKey(NamedTuple):
-    """Which samples a batch has."""
+    """The samples of a batch, and the epoch that decides their augmentation."""
 
     epoch: int
     indices: tuple[int, ...]
 
 
 class BatchOrder(Sampler[BatchKey]):
-    """The batches of an epoch: shuffled with a seed, in order without."""
+    """Iterates over the batches of an epoch, shuffled with a seed, in order without."""
 
     def __init__(self, num_samples: int, batch_size: int, seed: int | None):
         self.num_samples = num_samples
@@ -74,7 +74,7 @@ class BatchOrder(Sampler[BatchKey]):
         self.first = 0
 
     def start(self, epoch: int, first: int = 0) -> None:
-        """Makes the next iteration that of an epoch, from a batch on."""
+        """Chooses the epoch of the next iteration, and the batch that it begins with."""
         self.epoch, self.first = epoch, first
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class BatchOrder(Sampler[BatchKey]):
             yield BatchKey(self.epoch, tuple(order[begin : begin + self.batch_size].tolist()))
 
 
-class _Batches(Dataset[tuple[Any, Any] | DataError]):
+class _BatchDataset(Dataset[tuple[Any, Any] | DataError]):
     def __init__(self, data: Data, seed: int | None):
         self.data = data
         self.seed = seed
@@ -110,9 +110,9 @@ class Batches:
     """Loads the batches of a data set, epoch by epoch.
 
     Args:
-        seed: of order and augmentation; None: in order, without augmentation.
-        workers: processes that load; 0: this one.
-        pinned: whether to copy batches to pinned memory, from where a GPU takes them at once.
+        seed: decides order and augmentation; None: in order, without augmentation.
+        workers: the number of processes that load; 0: this process loads.
+        pinned: whether to copy batches to pinned memory, from which copies to a GPU need no wait.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Batches:
     ):
         self.order = BatchOrder(len(data), batch_size, seed)
         self._loader = DataLoader(
-            _Batches(data, seed),
+            _BatchDataset(data, seed),
             batch_size=None,  # a key is a whole batch
             sampler=self.order,
             num_workers=workers,
@@ -134,7 +134,7 @@ class Batches:
         return len(self.order)
 
     def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Any, Any]]:
-        """(inputs, targets) of the batches of an epoch, from one on.
+        """Yields (inputs, targets) of the batches of an epoch, beginning with batch `first`.
 
         Raises:
             DataError: a sample's file is missing or wrong.
@@ -147,5 +147,5 @@ class Batches:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Moves a pytree of tensors, or of what has a `to` like theirs, without waiting for it."""
+    """Moves a pytree of tensors, or of objects with the same `to`, without waiting for it."""
     return pytree.tree_map(lambda leaf: leaf.to(device, non_blocking=True), batch)

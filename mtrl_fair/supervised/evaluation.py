@@ -1,4 +1,4 @@
-"""Evaluation of a split, and which epochs' test metrics are a training's result."""
+"""Evaluates a split, and keeps the test metrics that are a training's result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mtrl_fair.supervised.data import Batches, to_device
 from mtrl_fair.supervised.model import MultiTaskModel
 
 Values: TypeAlias = dict[str, float]
-"""Metrics by `metric_names`."""
+"""Metrics by the names that `metric_names` returns."""
 
 
 @torch.no_grad()
@@ -25,7 +25,7 @@ def evaluate(
     device: torch.device,
     should_stop: Callable[[], bool],
 ) -> Values | None:
-    """Metrics of the tasks that a model has heads for, over a split.
+    """Computes the metrics of a split for the tasks that a model has heads for.
 
     Returns:
         None if it was asked to stop before the end.
@@ -46,7 +46,7 @@ def evaluate(
 
 
 class Reported:
-    """The test metrics that count: of the best epoch, or of the last ones (see `Recipe.report`)."""
+    """Keeps the test metrics to report, of the best epoch or the last ones (`Recipe.report`)."""
 
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
@@ -55,14 +55,14 @@ class Reported:
         self.tests: list[Values] = []
 
     def wants(self, score: float | None) -> bool:
-        """Whether the test metrics of an epoch with this validation score are needed."""
+        """Returns whether the test metrics of an epoch with this validation score are needed."""
         if self.recipe.report == "last":
             return True
         assert score is not None
         return score > self.best_score
 
     def take(self, epoch: int, score: float | None, test: Values) -> None:
-        """Takes in an epoch that was wanted."""
+        """Keeps the test metrics of an epoch that `wants` asked for."""
         self.epoch = epoch
         if self.recipe.report == "last":
             self.tests = [*self.tests, test][-self.recipe.report_epochs :]
@@ -71,17 +71,17 @@ class Reported:
             self.best_score, self.tests = score, [test]
 
     def result(self) -> dict[str, Any]:
-        """The best or last epoch, and the reported values."""
+        """Returns the best or the last epoch, and the reported values."""
         values = {
             name: sum(test[name] for test in self.tests) / len(self.tests) for name in self.tests[0]
         }
         return {"epoch": self.epoch, "values": values}
 
     def state_dict(self) -> dict[str, Any]:
-        """What was taken in so far."""
+        """Returns what was kept so far."""
         return {"best_score": self.best_score, "epoch": self.epoch, "tests": self.tests}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues from a saved state."""
+        """Continues from what `state_dict` returned."""
         self.best_score, self.epoch = state["best_score"], state["epoch"]
         self.tests = state["tests"]

@@ -1,4 +1,4 @@
-"""A comparison as a figure: Δm% and the metrics, one dot per method."""
+"""Draws a comparison: Δm% and the metrics, one dot per method."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from mtrl_fair.supervised.tables import arrow, overall_label, shows_all
 
 
 def draw_comparison(path: Path, comparison: Comparison, title: str) -> None:
-    """Writes a PNG: methods from best to worst, error bars of one standard error, a line where
-    single-task training is."""
+    """Writes a PNG with the methods from best to worst.
+
+    Error bars are one standard error; a line shows single-task training.
+    """
     rows = sorted(comparison.rows, key=_order, reverse=True)
     single = comparison.single_task
     panels = panels_of(comparison, rows)
@@ -51,7 +53,7 @@ def draw_comparison(path: Path, comparison: Comparison, title: str) -> None:
 
 
 class Panel(NamedTuple):
-    """A number of every method, from below."""
+    """One number of every method, the lowest row first."""
 
     title: str
     means: list[float]
@@ -61,7 +63,7 @@ class Panel(NamedTuple):
 
 
 def panels_of(comparison: Comparison, rows: list[Row]) -> list[Panel]:
-    """Δm% where there is a baseline, then every metric, or their mean where there are many."""
+    """Returns the panels: Δm% if there is a baseline, then every metric, or the mean of many."""
     single = comparison.single_task
     panels = []
     if single is not None:
@@ -79,7 +81,7 @@ def panels_of(comparison: Comparison, rows: list[Row]) -> list[Panel]:
 
 
 def draw_panel(axis: Axes, panel: Panel) -> None:
-    """A dot per method, with a bar of one standard error."""
+    """Draws a dot per method, with a bar of one standard error."""
     if panel.baseline is not None:
         axis.axvline(panel.baseline, color="0.3", linestyle="--", linewidth=1)
     widths = [0.0 if math.isnan(error) else error for error in panel.errors]

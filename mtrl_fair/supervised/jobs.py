@@ -1,4 +1,4 @@
-"""Several supervised trainings in processes of their own, which stop and fail one by one."""
+"""Runs several supervised trainings in processes; one that fails leaves the others alone."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 
-from mtrl_fair import LossBoundError, NonFiniteError
-from mtrl_fair.runs import RunError
+from mtrl_fair.errors import DataError, LossBoundError, NonFiniteError, RunError
 from mtrl_fair.supervised.config import SupervisedConfig
-from mtrl_fair.supervised.data import DataError
 from mtrl_fair.supervised.registry import benchmark_class
 from mtrl_fair.supervised.trainer import Progress
 from mtrl_fair.supervised.training import train
@@ -30,7 +28,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Job(NamedTuple):
-    """One training."""
+    """One training: its name among the others, its configuration, its run directory."""
 
     name: str
     config: SupervisedConfig
@@ -38,16 +36,18 @@ class Job(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """How a training ended; neither finished nor an error: it was stopped."""
+    """How a training ended; one that neither finished nor has an error was stopped."""
 
     finished: bool
     error: str | None = None
-    sound: bool = True
+    cause: Literal["not finite", "out of memory", "other"] = "other"
+    """The kind of the error, so that a display can add what helps against it."""
+    process_is_usable: bool = True
     """Whether its process may train another one: after an error of CUDA it cannot."""
 
 
 class Display(Protocol):
-    """Shows trainings while they go on."""
+    """Shows trainings while they run."""
 
     def started(self, job: Job) -> None: ...
 
@@ -59,9 +59,15 @@ class Display(Protocol):
 def run_jobs(
     jobs: Sequence[Job], processes: int, display: Display, should_stop: Callable[[], bool]
 ) -> dict[str, Ended]:
-    """Runs the trainings, so many at a time; returns how those ended that were started.
+    """Runs the trainings in processes, and returns how those ended that were started.
 
-    One that fails leaves the others alone. When asked to stop, those under way save a checkpoint.
+    One that fails leaves the others alone. When asked to stop, those that run save a checkpoint.
+
+    Args:
+        processes: the number of trainings that run at a time.
+
+    Returns:
+        By the name of the job.
     """
     waiting = list(jobs)
     outcomes: dict[str, Ended] = {}
@@ -76,7 +82,7 @@ def run_jobs(
                     worker.send("stop")
             for i, worker in enumerate(workers):
                 if worker.job is None and waiting:
-                    if not worker.sound:
+                    if not worker.is_usable:
                         worker.close()
                         workers[i] = worker = _Worker()
                     worker.start(waiting.pop(0))
@@ -92,7 +98,7 @@ def run_jobs(
                 if isinstance(message, Progress):
                     display.progress(job, message)
                 else:
-                    worker.job, worker.sound = None, message.sound
+                    worker.job, worker.is_usable = None, message.process_is_usable
                     outcomes[job.name] = message
                     display.ended(job, message)
     finally:
@@ -100,23 +106,42 @@ def run_jobs(
             worker.close()
 
 
+def run_job(job: Job, report: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Ended:
+    """Runs one training in this process, and returns how it ended, whatever it raised."""
+    try:
+        return Ended(train(job.config, job.path, report, should_stop))
+    except NonFiniteError as error:
+        names = [task.name for task in benchmark_class(job.config.benchmark).tasks]
+        tasks = [job.config.task] if job.config.task else [names[task] for task in error.tasks]
+        whose = ", ".join(task for task in tasks if task) or "all tasks together"
+        return Ended(False, f"the {error.what} of {whose} is not finite", "not finite")
+    except torch.OutOfMemoryError as error:
+        return Ended(False, str(error), "out of memory", process_is_usable=False)
+    except (DataError, RunError, LossBoundError, OSError) as error:
+        return Ended(False, str(error))
+    except Exception:
+        return Ended(False, traceback.format_exc(), process_is_usable=False)
+
+
 class _Worker:
-    """A process that trains one job after the other."""
+    """A process that runs one job after the other."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_work, args=(other,))
-        # A terminal's Ctrl-C reaches every process, this one perhaps before it can ignore it.
-        resource_tracker.ensure_running()  # would unblock them when it starts
+        # A terminal's Ctrl-C reaches every process, this one perhaps before it can ignore it. So
+        # it starts with the signals blocked. The tracker would unblock them when it starts: first.
+        resource_tracker.ensure_running()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             self.process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        # Else this process would hold its worker's end open, and never notice that it died.
         other.close()
         self.job: Job | None = None
-        self.sound = True
+        self.is_usable = True
 
     def start(self, job: Job) -> None:
         self.job = job
@@ -133,11 +158,11 @@ class _Worker:
             self.process.join()
             code = self.process.exitcode
             error = f"its process died (exit code {code}; -9 may mean that memory ran out)"
-            return Ended(False, error, sound=False)
+            return Ended(False, error, process_is_usable=False)
         return message
 
     def close(self) -> None:
-        """Ends the process; one that still trains is killed, its last checkpoint stays."""
+        """Ends the process; if a training still runs in it, its last checkpoint stays."""
         if self.job is not None:
             self.process.kill()
         self.connection.close()
@@ -145,12 +170,15 @@ class _Worker:
 
 
 def _work(connection: Connection) -> None:
+    """Runs jobs in a worker's process until another message than a job comes, or none can."""
     for number in STOP_SIGNALS:  # the parent decides
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     try:
         while isinstance(job := connection.recv(), Job):
-            connection.send(_train(job, connection))
+            # Any message during a training asks it to stop, and so does the parent's end.
+            ended = run_job(job, _limited_reports(connection), connection.poll)
+            connection.send(ended)
             gc.collect()  # networks in reference cycles keep memory of the device
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()
@@ -158,7 +186,8 @@ def _work(connection: Connection) -> None:
         return  # the parent is gone; the training has saved itself
 
 
-def _train(job: Job, connection: Connection) -> Ended:
+def _limited_reports(connection: Connection) -> Callable[[Progress], None]:
+    """Returns a function that sends progress, but without metrics only now and then."""
     reported = 0.0
 
     def report(progress: Progress) -> None:
@@ -168,25 +197,4 @@ def _train(job: Job, connection: Connection) -> Ended:
             with contextlib.suppress(OSError):  # the parent is gone, which `poll` notices, too
                 connection.send(progress)
 
-    try:
-        return Ended(train(job.config, job.path, report, connection.poll))
-    except NonFiniteError as error:
-        names = [task.name for task in benchmark_class(job.config.benchmark).tasks]
-        tasks = [job.config.task] if job.config.task else [names[task] for task in error.tasks]
-        whose = ", ".join(task for task in tasks if task) or "all tasks together"
-        return Ended(False, f"the {error.what} of {whose} is not finite: {_way_out(job.config)}")
-    except torch.OutOfMemoryError as error:
-        return Ended(False, f"{error} Lower --batch-size or --jobs in a new run", sound=False)
-    except (DataError, RunError, LossBoundError, OSError) as error:
-        return Ended(False, str(error))
-    except Exception:
-        return Ended(False, traceback.format_exc(), sound=False)
-
-
-def _way_out(config: SupervisedConfig) -> str:
-    causes = ["a lower --learning-rate"]
-    if config.alpha_fair is not None:
-        causes.append("no --alpha-fair, which needs positive losses")
-    if config.combiner in ("si", "famo"):
-        causes.append(f"another method than {config.combiner}, which takes logarithms of losses")
-    return f"start a new run with {', or '.join(causes)}"
+    return report

@@ -12,8 +12,8 @@ class MultiTaskModel(nn.Module):
     """A trunk that all tasks share, and one head per task.
 
     Args:
-        trunk: inputs -> features, or a list with the features for each head.
-        heads: features -> output, one per task; they may have no parameters.
+        trunk: maps inputs to features, or to a list with the features for each head.
+        heads: map features to outputs, one per task; they may have no parameters.
     """
 
     def __init__(self, trunk: nn.Module, heads: Sequence[nn.Module]):
@@ -22,17 +22,17 @@ class MultiTaskModel(nn.Module):
         self.heads = nn.ModuleList(heads)
 
     def forward(self, inputs: Any) -> list[Tensor]:
-        """One output per head."""
+        """Returns one output per head."""
         features = self.trunk(inputs)
         if not isinstance(features, list):
             features = [features] * len(self.heads)
         return [head(part) for head, part in zip(self.heads, features, strict=True)]
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """The trunk's."""
+        """Returns the parameters of the trunk."""
         return list(self.trunk.parameters())
 
     def task_parameters(self) -> list[list[nn.Parameter]] | None:
-        """Each head's; None if no head has any."""
+        """Returns the parameters of each head; None if no head has any."""
         parameters = [list(head.parameters()) for head in self.heads]
         return parameters if any(parameters) else None

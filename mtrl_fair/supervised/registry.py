@@ -1,4 +1,4 @@
-"""Benchmarks by name."""
+"""Finds benchmarks by name."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ BENCHMARKS = {
     "celeba": "CelebA",
     "qm9": "QM9",
 }
-"""Class names by the name of the benchmark and of its module, which is imported when it is used:
-each needs libraries that the others do not."""
+"""Class names, by the name of the benchmark and of its module. A module is imported when it is
+used, because each needs libraries that the others do not."""
+
+NOT_TESTED_ON_REAL_DATA = ("multimnist", "nyuv2", "cityscapes", "celeba", "qm9")
+"""Benchmarks that have never been trained on their real data. Their loaders, models and metrics are
+tested on small files of the real layout."""
 
 
 def benchmark_class(name: str) -> type[Benchmark]:
-    """The class of a benchmark.
+    """Returns the class of a benchmark.
 
     Raises:
-        ValueError: an unknown name, or a library that is not installed.
+        ValueError: the name is unknown, or a library is not installed.
     """
     check_name("benchmark", name, BENCHMARKS)
     try:
@@ -40,10 +44,11 @@ def benchmark_class(name: str) -> type[Benchmark]:
 
 
 def make_benchmark(name: str, folder: Path | None = None, pooling: str = "batch") -> Benchmark:
-    """A benchmark on the data in a folder.
+    """Makes a benchmark on the data in a folder.
 
     Raises:
-        ValueError: an unknown name, a folder for a benchmark that has none, a pooling it has not.
+        ValueError: the name is unknown, the benchmark reads no files, or it does not have the
+            pooling.
         DataError: a file is missing or wrong.
     """
     found = benchmark_class(name)

@@ -1,4 +1,4 @@
-"""How multi-task methods are compared: Δm% and mean rank (paper section 5.1)."""
+"""Scores that compare multi-task methods: Δm% and mean rank (paper section 5.1)."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 
 def delta_m(
     metrics: ArrayLike, baseline: ArrayLike, higher_is_better: Sequence[bool] | ArrayLike
 ) -> float:
-    """Δm%, the mean relative performance drop against single-task training, in percent.
+    """Computes Δm%, the mean relative performance drop against single-task training, in percent.
 
-    100/M Σ_k s_k (m_k - b_k) / b_k with s_k = -1 where higher is better, else 1: a flat mean over
-    all M metrics of all tasks, negative where the method is better than the baseline.
+    Δm% = 100/M Σ_k s_k (m_k - b_k) / b_k with s_k = -1 if higher is better, else 1. It is a flat
+    mean over all M metrics of all tasks, and negative if the method is better than the baseline.
+
+    >>> accuracy_and_error, single_task = [0.81, 0.30], [0.90, 0.25]
+    >>> round(delta_m(accuracy_and_error, single_task, higher_is_better=[True, False]), 6)
+    15.0
 
     Args:
-        metrics: [M], the method's.
-        baseline: [M], those of networks trained on one task each; positive.
+        metrics: [M], the metrics of the method.
+        baseline: [M], the metrics of networks that were trained on one task each; positive.
         higher_is_better: [M] (bool).
 
     Raises:
-        ValueError: lengths that differ, a baseline that is not positive, what is not finite.
+        ValueError: lengths differ, a number is not finite, or the baseline is not positive.
     """
     found, base = np.asarray(metrics, float), np.asarray(baseline, float)
     higher = _directions(higher_is_better)
@@ -45,21 +48,27 @@ def delta_m(
 
 
 def mean_rank(table: ArrayLike, higher_is_better: Sequence[bool] | ArrayLike) -> np.ndarray:
-    """MR, the mean over metrics of a method's rank among the compared methods, 1 the best.
+    """Computes MR, the mean over metrics of each method's rank among the compared methods.
 
-    Methods that are equal in a metric share the mean of their ranks (1, 2.5, 2.5, 4). Ranks depend
-    on which methods are compared; papers leave single-task training out.
+    The best rank is 1. Methods that are equal in a metric share the mean of their ranks (1, 2.5,
+    2.5, 4). Ranks depend on which methods are compared; papers leave single-task training out.
+
+    >>> accuracy_and_error = [[0.9, 0.3], [0.8, 0.2], [0.7, 0.4]]  # of three methods
+    >>> mean_rank(accuracy_and_error, higher_is_better=[True, False]).tolist()
+    [1.5, 1.5, 3.0]
 
     Args:
         table: [methods, M].
         higher_is_better: [M] (bool).
 
     Returns:
-        [methods], between 1 and their number.
+        [methods], between 1 and the number of methods.
 
     Raises:
-        ValueError: shapes that do not fit, what is not finite.
+        ValueError: the shapes do not fit, or a number is not finite.
     """
+    from scipy.stats import rankdata  # half a second that trainings can do without
+
     values = np.asarray(table, float)
     higher = _directions(higher_is_better)
     if not (values.ndim == 2 and values.size and higher.shape == values.shape[1:]):
@@ -78,7 +87,7 @@ def mean_rank(table: ArrayLike, higher_is_better: Sequence[bool] | ArrayLike) ->
 
 
 def _directions(higher_is_better: Sequence[bool] | ArrayLike) -> np.ndarray:
-    """As bool; 0 and 1 will do, other numbers are a mistake."""
+    """Returns the directions as bool; 0 and 1 are accepted, other numbers are a mistake."""
     values = np.asarray(higher_is_better)
     if not np.isin(values, (0, 1)).all():
         raise ValueError(f"higher_is_better is {values.tolist()}, expected True or False each")

@@ -1,4 +1,4 @@
-"""A comparison as a table: on the terminal, in Markdown, in CSV."""
+"""Shows a comparison as a table: on the terminal, in Markdown, in CSV."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from pathlib import Path
 
 from rich.table import Table
 
+from mtrl_fair.results.markdown import markdown_table
 from mtrl_fair.supervised.comparison import Comparison, Row
-from scripts.benchmarks.measure import markdown_table
 
 MOST_WITH_ERRORS = 5
+"""With more columns than this, a terminal's table shows metrics without their errors."""
+
 MOST_METRICS = 11
-"""With more, tables and figures have their mean; the CSV has all."""
+"""With more metrics than this, tables and figures show the mean of all; the CSV has each."""
 
 
 def console_table(comparison: Comparison, title: str) -> Table:
-    """Means per metric, MR, and Δm% with its standard error; few metrics have theirs, too."""
+    """Makes a table of means per metric, MR, and Δm% with its standard error.
+
+    If there are few columns, the metrics have their standard errors, too.
+    """
     table = Table(title=f"{title}: {caption(comparison)}", title_justify="left")
     table.add_column("method", no_wrap=True)
     for heading in headings(comparison):
@@ -32,14 +37,14 @@ def console_table(comparison: Comparison, title: str) -> Table:
 
 
 def write_markdown(path: Path, comparison: Comparison, title: str) -> None:
-    """The table with standard errors of all columns but MR."""
+    """Writes the table with the standard errors of all columns but MR."""
     rows = [cells(comparison, row, errors=True) for row in all_rows(comparison)]
     table = markdown_table(["method", *headings(comparison)], rows)
     path.write_text(f"{title}: {caption(comparison)}\n\n{table}\n", encoding="utf-8")
 
 
 def write_csv(path: Path, comparison: Comparison) -> None:
-    """Every mean and standard error, unrounded; empty where there is none."""
+    """Writes every mean and standard error, unrounded; a cell without a number is empty."""
     names = list(comparison.higher_is_better)
     header = ["method", "seeds"]
     for name in names:
@@ -60,13 +65,13 @@ def write_csv(path: Path, comparison: Comparison) -> None:
 
 
 def all_rows(comparison: Comparison) -> list[Row]:
-    """Single-task training first, where there is a baseline."""
+    """Returns all rows, the baseline first if there is one."""
     first = [] if comparison.single_task is None else [comparison.single_task]
     return [*first, *comparison.rows]
 
 
 def caption(comparison: Comparison) -> str:
-    """What the numbers are."""
+    """Says how many seeds there are, and what MR and Δm% compare."""
     seeds = [row.seeds for row in comparison.rows]
     fewest, most = min(seeds), max(seeds)
     number = f"{most}" if fewest == most else f"{fewest} to {most}"
@@ -79,7 +84,7 @@ def caption(comparison: Comparison) -> str:
 
 
 def headings(comparison: Comparison) -> list[str]:
-    """One per metric with its better direction (or their mean), MR, Δm%."""
+    """Returns the headings of the columns behind the method: metrics or their mean, MR, Δm%."""
     if shows_all(comparison):
         directions = comparison.higher_is_better.items()
         metrics = [f"{comparison.labels[name]} {arrow(up)}" for name, up in directions]
@@ -91,7 +96,11 @@ def headings(comparison: Comparison) -> list[str]:
 
 
 def cells(comparison: Comparison, row: Row, errors: bool) -> list[str]:
-    """A row's method and numbers; Δm% has its standard error always, the metrics if asked for."""
+    """Returns a row's method and numbers; Δm% always has its standard error.
+
+    Args:
+        errors: whether the metrics have their standard errors.
+    """
     numbers = [(row.overall, row.overall_error)]
     if shows_all(comparison):
         numbers = list(zip(row.means.values(), row.errors.values(), strict=True))
@@ -107,12 +116,12 @@ def cells(comparison: Comparison, row: Row, errors: bool) -> list[str]:
 
 
 def shows_all(comparison: Comparison) -> bool:
-    """Whether every metric has a place of its own."""
+    """Returns whether there are so few metrics that each has its column."""
     return len(comparison.higher_is_better) <= MOST_METRICS
 
 
 def overall_label(comparison: Comparison) -> str:
-    """The mean over all metrics, and which direction is better."""
+    """Returns the heading of the mean of all metrics, with the better direction."""
     kinds = {name.split("/", 1)[1] for name in comparison.higher_is_better}
     directions = set(comparison.higher_is_better.values())
     kind = kinds.pop() if len(kinds) == 1 else "metric"
@@ -120,15 +129,15 @@ def overall_label(comparison: Comparison) -> str:
 
 
 def arrow(higher_is_better: bool) -> str:
-    """The better direction."""
+    """Returns an arrow in the better direction."""
     return "↑" if higher_is_better else "↓"
 
 
 def with_error(mean: float, error: float, decimals: int) -> str:
-    """`mean ± error`, or the mean alone."""
+    """Returns `mean ± error`, or the mean alone if the error is NaN."""
     return f"{mean:.{decimals}f}" + ("" if math.isnan(error) else f" ± {error:.{decimals}f}")
 
 
 def significant(value: float) -> int:
-    """Decimals that show four digits."""
+    """Returns the number of decimals that show four digits."""
     return 4 if abs(value) < 1 else max(0, 3 - int(math.log10(abs(value))))

@@ -1,65 +1,55 @@
-"""The supervised trainer: batch, task losses, combiner, step; evaluate and checkpoint every epoch.
+"""The supervised trainer repeats: batch, task losses, combiner, step of the optimiser.
 
-It knows no data set: a `Benchmark` brings data, model, losses and metrics.
+After every epoch it evaluates and saves a checkpoint. It knows no data set: a `Benchmark` brings
+data, model, losses and metrics.
 """
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from mtrl_fair.combiners.base import CombinerInfo
-from mtrl_fair.combiners.by_losses import LossCombiner
-from mtrl_fair.errors import LossBoundError, NonFiniteError
-from mtrl_fair.losses import alpha_fair_loss
-from mtrl_fair.runs import RunDirectory, write_json
+from mtrl_fair.runs import RunDirectory, RunKind, write_json
+from mtrl_fair.runs.checkpoints import BEST, LATEST
 from mtrl_fair.runs.metrics import MetricLogger
 from mtrl_fair.supervised.averages import Averages
 from mtrl_fair.supervised.benchmark import Benchmark
-from mtrl_fair.supervised.config import SupervisedConfig
+from mtrl_fair.supervised.config import MAY_CHANGE, SupervisedConfig
 from mtrl_fair.supervised.data import Batches, Data, to_device
+from mtrl_fair.supervised.epoch_metrics import COLUMNS, evaluation_rows, mean_scalars, step_values
 from mtrl_fair.supervised.evaluation import Reported, Values, evaluate
+from mtrl_fair.supervised.finite_checks import check_metrics, check_training
+from mtrl_fair.supervised.task_losses import task_losses, transform_losses
 
-LATEST, BEST = "latest", "best"
-"""Checkpoints: to resume from; the network of the reported epoch (`report="best"`)."""
+__all__ = ["RESULTS", "RESUMABLE", "RUN_KIND", "Progress", "Trainer"]
+
+RUN_KIND = RunKind(COLUMNS, MAY_CHANGE, new_flag="--run-dir", resume_flag="--resume")
+"""What is in the run directories of this trainer."""
 
 RESUMABLE = ("step", "trainer", "model", "optimizer", "scheduler", "combiner", "random")
-"""What a checkpoint must hold to be resumed from."""
+"""The keys that a checkpoint must hold to be resumed from."""
 
 RESULTS = "results.json"
-"""The reported epoch and its test metrics, written at the end."""
-
-COLUMNS = ("step", "epoch", "split", "task", "metric", "value")
-"""Of `evaluations.csv`."""
-
-KEYS = {
-    "losses": "losses",
-    "weights": "fairness/weight",
-    "gradient_norms": "fairness/gradient_norm",
-    "direction_norm": "fairness/direction_norm",
-    "residual": "fairness/residual",
-    "conflicts": "fairness/conflicts",
-}
-"""Logged keys, of means over an epoch's steps."""
+"""The file with the reported epoch and its test metrics, written at the end."""
 
 
 class Progress(NamedTuple):
-    """How far a training is."""
+    """How far a training has come."""
 
     epoch: int
-    """Epochs that are finished."""
+    """The number of finished epochs."""
     epochs: int
+    """The number of all epochs."""
     share: float
-    """Of all batches of all epochs."""
+    """The finished share of all batches of all epochs, from 0 to 1."""
     values: Values | None
-    """The latest metrics: validation's, or the test's where there is no validation split."""
+    """Metrics of an evaluation that has just ended: validation, or test where there is no
+    validation split."""
 
 
 class Trainer:
@@ -67,6 +57,10 @@ class Trainer:
 
     Everything that decides later numbers is in the checkpoint, so that on the CPU a resumed
     training gives the same ones as a training that was never stopped.
+
+    Args:
+        run: where the training writes its metrics, checkpoints and results.
+        report: is called with the progress after every batch and every epoch.
 
     Raises:
         ValueError: the benchmark has no validation split, but its recipe or schedule needs one.
@@ -100,11 +94,13 @@ class Trainer:
                 f"{benchmark.name} reports the best epoch, but has no validation split: give one,"
                 ' or report="last"'
             )
+        # The seed comes after the splits, so that no data set can shift the initialisation.
         torch.manual_seed(config.seed)
         self.model = benchmark.model(self.tasks).to(device)
         self.combiner = config.make_combiner(
             len(self.tasks), len(self.train_batches), benchmark.min_loss
         ).to(device)
+        # The combiner's parameters are uncertainty weighting's log-variances.
         self.optimizer = torch.optim.Adam(
             [*self.model.parameters(), *self.combiner.parameters()], lr=config.learning_rate
         )
@@ -120,6 +116,7 @@ class Trainer:
         self.averages = Averages()
         self.steps_per_second: float | None = None
         self.reported = Reported(benchmark.recipe)
+        self.logger: MetricLogger | None = None
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Trains until the end or until asked to stop; returns whether the end was reached.
@@ -128,7 +125,7 @@ class Trainer:
 
         Raises:
             NonFiniteError: a loss, gradient or validation metric is not finite (with CUDA, losses
-                and gradients are looked at before a checkpoint). The last checkpoint is kept.
+                and gradients are checked before a checkpoint only). The last checkpoint is kept.
             LossBoundError: the method needs losses above a bound, and one is not.
             DataError: a sample's file is missing or wrong.
         """
@@ -145,6 +142,7 @@ class Trainer:
             return True
         finally:
             self.logger.close()
+            self.logger = None
 
     def save(self) -> None:
         """Writes the checkpoint that a resumed training continues from.
@@ -153,11 +151,12 @@ class Trainer:
             NonFiniteError: a loss of this epoch or a parameter is not finite.
         """
         self._check()
-        self.logger.flush()
+        if self.logger is not None:
+            self.logger.flush()
         self.run_directory.save_checkpoint(LATEST, self.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that decides later numbers."""
+        """Returns everything that decides later numbers."""
         random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -177,7 +176,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues from a checkpoint's state."""
+        """Continues from what `state_dict` returned."""
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -202,14 +201,14 @@ class Trainer:
         )
 
     def _train_epoch(self, should_stop: Callable[[], bool]) -> bool:
-        """The rest of an epoch's batches; False if it was asked to stop before their end."""
+        """Trains on the rest of an epoch's batches; False if it was asked to stop before."""
         self.model.train()
         started, first_step = time.monotonic(), self.step
         for batch in self.train_batches.epoch(self.epoch, self.batch):
             self._update(*to_device(batch, self.device))
             self.batch += 1
             self.step += 1
-            self._report(None)
+            self._report_progress(None)
             if should_stop():
                 return False
         if self.step > first_step:
@@ -217,61 +216,23 @@ class Trainer:
         return True
 
     def _update(self, inputs: Any, targets: Any) -> None:
-        """One step of the optimiser."""
-        losses, present = self._losses(inputs, targets)
+        """Makes one step of the optimiser."""
+        losses, present = task_losses(self.model, self.benchmark, self.tasks, inputs, targets)
         self.optimizer.zero_grad()
         info = self.combiner.backward(
-            self._transform(losses, present),
+            transform_losses(losses, present, self.config.alpha_fair, self.names),
             self.model.shared_parameters(),
             self.model.task_parameters(),
             present,
         )
         self.optimizer.step()
-        if self.combiner.uses_after_step:
+        if self.combiner.uses_after_step:  # famo: a second forward on the same batch
             with torch.no_grad():
-                self.combiner.after_step(self._transform(*self._losses(inputs, targets)))
-        self.averages.add({"losses": losses, **self._loggable(info)}, present)
-
-    def _loggable(self, info: CombinerInfo) -> dict[str, Tensor]:
-        """What the combiner saw; a method of losses does not see the task gradients."""
-        values = {"weights": info.weights, "direction_norm": info.direction_norm}
-        if not isinstance(self.combiner, LossCombiner):
-            values |= {
-                "gradient_norms": info.gradient_norms,
-                "residual": info.residual,
-                "conflicts": info.conflicts.to(info.residual),
-            }
-        return values
-
-    def _losses(self, inputs: Any, targets: Any) -> tuple[Tensor, Tensor | None]:
-        """Task losses [K], and which tasks the batch says anything about [K] (None: all)."""
-        outputs = self.model(inputs)
-        losses = torch.stack(
-            [
-                self.benchmark.loss(task, output, targets)
-                for task, output in zip(self.tasks, outputs, strict=True)
-            ]
-        )
-        flags = [self.benchmark.present(task, targets) for task in self.tasks]
-        present = [flag for flag in flags if flag is not None]
-        if not present:
-            return losses, None
-        always = torch.ones_like(present[0])
-        return losses, torch.stack([always if flag is None else flag for flag in flags])
-
-    def _transform(self, losses: Tensor, present: Tensor | None) -> Tensor:
-        if self.config.alpha_fair is None:
-            return losses
-        try:
-            return alpha_fair_loss(losses, self.config.alpha_fair, present)
-        except ValueError as error:
-            counted = losses if present is None else losses.where(present, 1)
-            found = zip(self.names, counted.tolist(), strict=True)
-            wrong = ", ".join(f"{name} has {loss:.4g}" for name, loss in found if not loss > 0)
-            raise LossBoundError(
-                f"the α-fair transformation needs positive losses, but {wrong}: train without"
-                " --alpha-fair"
-            ) from error
+                after = task_losses(self.model, self.benchmark, self.tasks, inputs, targets)
+                self.combiner.after_step(
+                    transform_losses(*after, self.config.alpha_fair, self.names)
+                )
+        self.averages.add(step_values(losses, info, self.combiner), present)
 
     def _finish_epoch(self, should_stop: Callable[[], bool]) -> bool:
         """Evaluates and logs; False if it was asked to stop before its end."""
@@ -282,10 +243,10 @@ class Trainer:
             validation = self._evaluate(self.validation_batches, should_stop)
             if validation is None:
                 return False
-            self._check_metrics(validation)
+            check_metrics(validation, self.names)
             score = self.benchmark.score(validation)
-        wanted = self.reported.wants(score)
-        if wanted:
+        is_reported = self.reported.wants(score)
+        if is_reported:
             test = self._evaluate(self.test_batches, should_stop)
             if test is None:
                 return False
@@ -293,10 +254,10 @@ class Trainer:
         self._log_epoch(epoch, {"validation": validation, "test": test})
         self._step_schedule(score)
         self.epoch, self.batch = epoch, 0
-        if wanted and self.benchmark.recipe.report == "best":
+        if is_reported and self.benchmark.recipe.report == "best":
             state = {"step": self.step, "model": self.model.state_dict()}
             self.run_directory.save_checkpoint(BEST, state)
-        self._report(validation or test)
+        self._report_progress(validation or test)
         return True
 
     def _step_schedule(self, score: float | None) -> None:
@@ -319,39 +280,20 @@ class Trainer:
         }
         if self.steps_per_second is not None:
             scalars["charts/steps_per_second"] = self.steps_per_second
-        for name, mean in self.averages.means().items():
-            if mean.ndim:
-                for task, entry in zip(self.names, mean.tolist(), strict=True):
-                    scalars[f"{KEYS[name]}/{task}"] = entry
-            else:
-                scalars[KEYS[name]] = float(mean)
+        scalars |= mean_scalars(self.averages.means(), self.names)
         rows: list[tuple[int | str | float, ...]] = []
         for split, values in evaluations.items():
-            for name, value in (values or {}).items():
-                scalars[f"{split}/{name}"] = value
-                rows.append((epoch, split, *name.split("/", 1), value))
+            if values is not None:
+                scalars |= {f"{split}/{name}": value for name, value in values.items()}
+                rows += evaluation_rows(epoch, split, values)
+        assert self.logger is not None
         self.logger.log(self.step, scalars)
         self.run_directory.add_evaluation(self.step, rows)
 
     def _check(self) -> None:
-        """Raises NonFiniteError if a loss of this epoch or a parameter is not finite.
-
-        On the CPU the combiner has looked already; on CUDA this waits for the device.
-        """
         losses = self.averages.sums.get("losses", torch.zeros(()))
-        wrong = (~losses.isfinite()).nonzero().flatten().tolist()
-        if wrong:
-            raise NonFiniteError("loss", wrong)
-        sums = [parameter.detach().sum() for parameter in self.model.parameters()]
-        if not torch.stack(sums).isfinite().all():
-            raise NonFiniteError("gradient", [])
+        check_training(losses, self.model.parameters())
 
-    def _check_metrics(self, values: Values) -> None:
-        wrong = {name.split("/")[0] for name, value in values.items() if not math.isfinite(value)}
-        if wrong:
-            tasks = [k for k, name in enumerate(self.names) if name in wrong]
-            raise NonFiniteError("validation metric", tasks)
-
-    def _report(self, values: Values | None) -> None:
+    def _report_progress(self, values: Values | None) -> None:
         share = (self.epoch + self.batch / len(self.train_batches)) / self.config.epochs
         self.report(Progress(self.epoch, self.config.epochs, share, values))

@@ -21,9 +21,9 @@ from rich.table import Table
 from torch import Tensor
 
 from mtrl_fair import SOLVERS, fairgrad_residual, fairgrad_weights
+from mtrl_fair.results.markdown import markdown_table
 from scripts.benchmarks.measure import (
     Report,
-    markdown_table,
     median_times,
     replace_section,
     split_at_section,

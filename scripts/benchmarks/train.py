@@ -36,11 +36,11 @@ from configs import PRESETS, RUN_KIND, TrainConfig, check_config, to_dict
 from configs.build import build_agent, build_envs, build_replay, build_task_set, overlaps
 from mtrl_fair.checks import check_name
 from mtrl_fair.machine import usable_cores
+from mtrl_fair.results.markdown import markdown_table
 from mtrl_fair.runs import RunDirectory
 from scripts.benchmarks.measure import (
     Report,
     Rows,
-    markdown_table,
     replace_section,
     split_at_section,
 )

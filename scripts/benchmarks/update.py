@@ -20,15 +20,15 @@ from agents import PRECISIONS
 from configs import PRESETS, TrainConfig
 from configs.build import build_agent
 from mtrl_fair import COMBINERS
-from mtrl_fair.combiners.base import Differentiated
-from mtrl_fair.combiners.registry import GramianWeighting
+from mtrl_fair.combiners.outputs import Differentiated
+from mtrl_fair.combiners.torchjd import GramianWeighting
+from mtrl_fair.results.markdown import markdown_table
 from mtrl_fair.runs.settings import flag_name
 from scripts.benchmarks.floor import flops, make_floor, update_products
 from scripts.benchmarks.learner import make_update
 from scripts.benchmarks.measure import (
     Report,
     Rows,
-    markdown_table,
     median_times,
     replace_section,
     split_at_section,
@@ -162,7 +162,7 @@ def measure_updates(arguments: UpdateArguments, device: torch.device, console: C
         )
         agent = build_agent(config, num_tasks, device)
         if combiner == REFERENCE:
-            for optimizer in (agent.critic_optimizer, agent.actor_optimizer):
+            for optimizer in (agent.critic.optimizer, agent.actor.optimizer):
                 optimizer.combiner = LoopedFairGrad(num_tasks, config.alpha)
         functions.append(make_update(config, agent))
         rows.append(

@@ -1,4 +1,4 @@
-"""Supervised trainings on the terminal: live bars, or plain lines where there is no terminal."""
+"""Shows supervised trainings: live bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST_METRICS = 4
 
 
 class PlainDisplay:
-    """One line for every training that ends, and now and then one for those under way."""
+    """Prints a line for every training that ends, and now and then one for those that run."""
 
     def __init__(self, console: Console, jobs: Sequence[Job]):
         self.console = console
@@ -47,11 +47,11 @@ class PlainDisplay:
         how = "finished" if ended.finished else "failed" if ended.error else "stopped"
         self.console.print(f"{job.name}  {how}  ({self.ended_jobs} of {self.number})")
         if ended.error is not None:
-            print(f"error: {job.name}: {ended.error}", file=sys.stderr)
+            print(f"error: {job.name}: {error_message(job, ended)}", file=sys.stderr)
 
 
 class LiveDisplay:
-    """A bar for all trainings and one for each that is under way."""
+    """Shows a bar for all trainings and one for each that runs."""
 
     def __init__(self, console: Console, jobs: Sequence[Job]):
         self.bars = Progress(
@@ -66,7 +66,7 @@ class LiveDisplay:
         )
         self.shares = {job.name: 0.0 for job in jobs}
         self.all = self.bars.add_task("all trainings", total=max(1, len(jobs)), state="")
-        self.own: dict[str, TaskID] = {}
+        self.running: dict[str, TaskID] = {}
         self.states: dict[str, str] = {}
 
     def __enter__(self) -> LiveDisplay:
@@ -77,19 +77,20 @@ class LiveDisplay:
         self.bars.stop()
 
     def started(self, job: Job) -> None:
-        self.own[job.name] = self.bars.add_task(job.name, total=1.0, state="starting")
+        self.running[job.name] = self.bars.add_task(job.name, total=1.0, state="starting")
 
     def progress(self, job: Job, progress: TrainingProgress) -> None:
         if progress.values is not None:
             self.states[job.name] = _state(progress)
         state = self.states.get(job.name, f"epoch 0/{progress.epochs}")
-        self.bars.update(self.own[job.name], completed=progress.share, state=state)
+        self.bars.update(self.running[job.name], completed=progress.share, state=state)
         self._advance(job, progress.share)
 
     def ended(self, job: Job, ended: Ended) -> None:
-        self.bars.remove_task(self.own.pop(job.name))
+        self.bars.remove_task(self.running.pop(job.name))
         if ended.error is not None:
-            self.bars.console.print(f"error: {job.name}: {ended.error}", markup=False)
+            message = f"error: {job.name}: {error_message(job, ended)}"
+            self.bars.console.print(message, markup=False)
         self._advance(job, 1.0 if ended.finished else self.shares[job.name])
 
     def _advance(self, job: Job, share: float) -> None:
@@ -102,8 +103,23 @@ class LiveDisplay:
 def make_display(
     console: Console, jobs: Sequence[Job]
 ) -> AbstractContextManager[PlainDisplay | LiveDisplay]:
-    """Live on a terminal, plain lines elsewhere."""
+    """Makes live bars on a terminal, plain lines elsewhere."""
     return LiveDisplay(console, jobs) if console.is_terminal else PlainDisplay(console, jobs)
+
+
+def error_message(job: Job, ended: Ended) -> str:
+    """Returns the error of a training, and which flags help against it."""
+    if ended.cause == "out of memory":
+        return f"{ended.error} Lower --batch-size or --jobs in a new run"
+    if ended.cause != "not finite":
+        return str(ended.error)
+    ways_out = ["a lower --learning-rate"]
+    if job.config.alpha_fair is not None:
+        ways_out.append("no --alpha-fair, which needs positive losses")
+    if job.config.combiner in ("si", "famo"):
+        method = job.config.combiner
+        ways_out.append(f"another method than {method}, which takes logarithms of losses")
+    return f"{ended.error}: start a new run with {', or '.join(ways_out)}"
 
 
 def _state(progress: TrainingProgress) -> str:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from envs.tasks import task_names
 from mtrl_fair.runs.settings import flag_name
-from scripts.command_line import or_fail, parse
+from scripts.command_line import bad_input_is_one_line, parse
 
 AnyArguments = TypeVar("AnyArguments", bound="Arguments")
 
@@ -63,5 +63,6 @@ class AgentArguments(Arguments):
 def read(words: list[str], default: AnyArguments, description: str | None) -> AnyArguments:
     """`default` with what a command line changes; bad values end the program with one line."""
     arguments = parse(default, words, description=description)
-    or_fail(arguments.check)
+    with bad_input_is_one_line():
+        arguments.check()
     return arguments

@@ -1,4 +1,4 @@
-"""Descent on the toy problem: methods, and their trajectories from the paper's starts."""
+"""Descends on the toy problem from the paper's starts: methods, optimisers, trajectories."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.progress import track
 from torch import Tensor
 
 from mtrl_fair import Combiner, fairgrad_weights, make_combiner
+from mtrl_fair.checks import check_name
 from mtrl_fair.supervised.benchmarks.toy_problem import (
     STARTS,
     toy_front_gap,
@@ -30,26 +31,27 @@ class Method(NamedTuple):
     name: str
     title: str
     directions: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """From losses [start, 2], gradients [start, 2, 2] and the starts that are still under way
-    [start] (bool) to directions [start, 2], 0 for those that are not."""
+    """Maps losses [start, 2], gradients [start, 2, 2] and whether a start has not reached the front
+    [start] (bool) to directions [start, 2], which are 0 where it has."""
     combiners: tuple[Combiner, ...] = ()
-    """One per start, for methods that keep a state."""
+    """One per start, for methods that keep state."""
 
 
 class Trajectories(NamedTuple):
-    """What descent passed through, up to the front."""
+    """The points that a descent passed through, up to the front."""
 
     steps: list[int]
+    """[record], the steps that were recorded."""
     points: Tensor
     """[record, method, start, 2]"""
     losses: Tensor
     """[record, method, start, 2]"""
     reached: Tensor
-    """[method, start], the step at which the front was reached, or -1."""
+    """[method, start], the step at which the front was reached, or -1 if it was not."""
 
 
 def fairgrad_method(alpha: float) -> Method:
-    """FairGrad with the exact solver, batched over the starts."""
+    """Makes FairGrad with the exact solver, batched over the starts."""
 
     def directions(losses: Tensor, gradients: Tensor, moving: Tensor) -> Tensor:
         # On the front the equation has no solution, and looking for it takes long.
@@ -64,10 +66,10 @@ def fairgrad_method(alpha: float) -> Method:
 
 
 def combiner_method(name: str, min_loss: float | None = None) -> Method:
-    """Any combiner, with a state of its own for every start.
+    """Makes any combiner, once for every start, because combiners may keep state.
 
     Raises:
-        ValueError: no such combiner, or one without a `min_loss`.
+        ValueError: there is no such combiner, or it has no option `min_loss`.
     """
     options = {} if min_loss is None else {"min_loss": min_loss}
     combiners = tuple(make_combiner(name, num_tasks=2, **options) for _ in STARTS)
@@ -82,16 +84,16 @@ def combiner_method(name: str, min_loss: float | None = None) -> Method:
 
 
 class Optimizer(NamedTuple):
-    """How directions become steps."""
+    """An optimiser of torch, and how long and how fast it descends."""
 
     make: Callable[..., torch.optim.Optimizer]
     learning_rate: float
     steps: int
-    """Enough for every trajectory that reaches the front at all."""
+    """The largest number of steps; every trajectory that reaches the front at all needs fewer."""
     max_norm: float
-    """Longer directions are shortened to this."""
+    """Directions with a larger norm are shortened to this norm."""
     record_every: int
-    """Steps between two recorded points, where arrival at the front is looked at too."""
+    """Steps between two records; only there is it checked whether the front was reached."""
 
 
 OPTIMIZERS = {
@@ -100,16 +102,42 @@ OPTIMIZERS = {
 }
 
 
-def descend(methods: Sequence[Method], optimizer: Optimizer) -> Trajectories:
-    """Descent from every start with every method, until all have reached the front.
-
-    Both optimisers treat every coordinate by itself, so that one for all trajectories changes
-    nothing.
+def make_optimizer(name: str, steps: int | None, learning_rate: float | None) -> Optimizer:
+    """Returns the optimiser of a name, with the given numbers in place of its defaults.
 
     Raises:
-        ValueError: losses that a method cannot deal with.
+        ValueError: the name is unknown, or a number is wrong.
     """
-    x = toy_starts().repeat(len(methods), 1, 1)
+    check_name("optimizer", name, OPTIMIZERS)
+    optimizer = OPTIMIZERS[name]
+    if steps is not None:
+        optimizer = optimizer._replace(steps=steps)
+    if learning_rate is not None:
+        optimizer = optimizer._replace(learning_rate=learning_rate)
+    if optimizer.steps < 1:
+        raise ValueError(f"--steps is {optimizer.steps}, expected at least 1")
+    if not 0 < optimizer.learning_rate < float("inf"):
+        raise ValueError(
+            f"--learning-rate is {optimizer.learning_rate}, expected a positive number"
+        )
+    return optimizer
+
+
+def descend(
+    methods: Sequence[Method], optimizer: Optimizer, starts: Tensor | None = None
+) -> Trajectories:
+    """Descends from every start with every method, until all have reached the front.
+
+    Both optimisers treat every coordinate by itself, so one optimiser of all trajectories gives the
+    same steps as one for each.
+
+    Args:
+        starts: [start, 2] in float64; None: the paper's five.
+
+    Raises:
+        ValueError: a method cannot deal with the losses.
+    """
+    x = (toy_starts() if starts is None else starts).repeat(len(methods), 1, 1)
     states = [p for method in methods for c in method.combiners for p in c.parameters()]
     stepper = optimizer.make([x, *states], lr=optimizer.learning_rate, fused=True)
     reached = torch.full(x.shape[:-1], -1)
@@ -140,30 +168,32 @@ def take_steps(
     max_norm: float,
     number: int,
 ) -> Tensor:
-    """Moves x [method, start, 2] in place where `moving` [method, start] (bool), and returns its
-    losses [method, start, 2].
+    """Makes some steps: moves x [method, start, 2] in place where `moving` [method, start] (bool).
 
     Elsewhere x may drift with the optimiser's momentum.
+
+    Returns:
+        The losses of x, [method, start, 2].
     """
     losses, gradients = toy_losses_and_gradients(x)
-    under_way = [rows.any() for rows in moving]
+    has_moving = [rows.any() for rows in moving]
     for _ in range(number):
         stepper.zero_grad()
         directions = torch.zeros_like(x)
         for i, method in enumerate(methods):
-            if under_way[i]:
+            if has_moving[i]:
                 directions[i] = method.directions(losses[i], gradients[i], moving[i])
         norms = torch.linalg.vector_norm(directions, dim=-1, keepdim=True)
         x.grad = directions * (max_norm / norms).clamp(max=1)
         stepper.step()
         losses, gradients = toy_losses_and_gradients(x)
         for i, method in enumerate(methods):
-            look_again(method, losses[i], moving[i])
+            show_new_losses(method, losses[i], moving[i])
     return losses
 
 
-def look_again(method: Method, losses: Tensor, moving: Tensor) -> None:
-    """Shows the combiners the losses [start, 2] after the step."""
+def show_new_losses(method: Method, losses: Tensor, moving: Tensor) -> None:
+    """Shows the combiners the losses [start, 2] after the step, which FAMO learns from."""
     if method.combiners:
         for start in moving.nonzero().flatten().tolist():
             method.combiners[start].after_step(losses[start])

@@ -1,6 +1,12 @@
-"""The command line of the supervised trainer: real trainings in real processes."""
+"""The command line of the supervised trainer.
 
+Most tests run its trainings in this process, one after the other. Those that are marked `process`
+start the program, whose trainings run in processes.
+"""
+
+import contextlib
 import csv
+import io
 import json
 import os
 import shutil
@@ -13,26 +19,75 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mtrl_fair.supervised.benchmarks.digits import Digits
-from mtrl_fair.supervised.jobs import Ended, Job, run_jobs
-from mtrl_fair.supervised.trainer import Progress
+from mtrl_fair.supervised.benchmarks import digits
+from mtrl_fair.supervised.jobs import run_job
+from mtrl_fair.supervised.registry import BENCHMARKS, NOT_TESTED_ON_REAL_DATA
 from scripts import supervised
-from scripts.comparing import plan as supervised_plan
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-FAST = ("--epochs", "1", "--batch-size", "500")
+FAST = ("--epochs", "1", "--batch-size", "250")
 SINGLE = ("single-task-left-seed0", "single-task-right-seed0")
+PAIRS = digits.PAIRS
 
 
-def command(*words):
-    return [sys.executable, str(ROOT / "scripts" / "supervised.py"), *map(str, words)]
+def jobs_here(jobs, processes, display, should_stop):
+    """`run_jobs` without processes."""
+    outcomes = {}
+    for job in jobs:
+        if should_stop():
+            break
+        display.started(job)
+        outcomes[job.name] = run_job(
+            job, lambda progress, job=job: display.progress(job, progress), should_stop
+        )
+        display.ended(job, outcomes[job.name])
+    return outcomes
+
+
+def run_here(*words, jobs=jobs_here):
+    """(exit code, output, errors) of the command, with its trainings in this process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    output, errors, code = io.StringIO(), io.StringIO(), 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        patch.setattr(supervised, "run_jobs", jobs)
+        try:
+            supervised.main(list(map(str, words)))
+        except SystemExit as end:
+            code = end.code
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return code, output.getvalue(), errors.getvalue()
+
+
+def start(*words):
+    """The program, at the head of a group of processes, as a terminal starts it."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / "supervised.py"), *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        start_new_session=True,
+    )
 
 
 def run(*words):
-    return subprocess.run(
-        command(*words), capture_output=True, text=True, check=False, env=ENVIRONMENT
-    )
+    process = start(*words)
+    output, errors = process.communicate(timeout=240)
+    return process.returncode, output, errors
+
+
+def wait_for(condition):
+    until = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def refused(capsys, *words) -> str:
@@ -52,14 +107,22 @@ def results(folder):
     }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_pairs():
+    """Shortens the trainings on digits in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "PAIRS", {name: number // 10 for name, number in PAIRS.items()})
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Two methods, each with and without the loss transformation, and one exponent more."""
     folder = tmp_path_factory.mktemp("supervised") / "all"
     words = ["--compare", "ls", "fairgrad", "--alpha-fair", "0.5", "--alphas", "5"]
-    done = run("digits", *FAST, *words, "--run-dir", folder, "--jobs", "2")
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    code, output, errors = run_here("digits", *FAST, *words, "--run-dir", folder, "--jobs", "2")
+    assert (code, errors) == (0, "")
+    return folder, output
 
 
 METHODS = ("ls", "fair-ls", "fairgrad", "fair-fairgrad", "fairgrad α=5")
@@ -104,7 +167,7 @@ def test_runs_are_configured_as_asked(finished):
     assert (config("fairgrad-alpha5")["alpha"], config("fairgrad")["alpha"]) == (5, 2)
     assert (config("ls")["alpha_fair"], config("fair-ls")["alpha_fair"]) == (None, 0.5)
     assert config("single-task-left")["task"] == "left"
-    assert config("ls")["max_norm"] == Digits.recipe.max_norm
+    assert config("ls")["max_norm"] == digits.Digits.recipe.max_norm
     assert {config(n)["threads"] for n in ("ls", "fairgrad")} == {1}
 
 
@@ -124,46 +187,63 @@ def test_the_glossary_has_every_key_and_no_other(finished):
     assert {key for line in lines for key in json.loads(line)} - {"step"} == written
 
 
-def test_the_same_training_alone_gives_the_same_numbers(finished, tmp_path):
-    folder, _ = finished
-    done = run("digits", *FAST, "--run-dir", tmp_path / "one", "--jobs", "1")
-    assert done.returncode == 0, done.stderr
-    assert results(tmp_path / "one") == {
-        name: results(folder)[name] for name in ("fairgrad-seed0", *SINGLE)
-    }
-    again = run("--resume", tmp_path / "one")  # nothing is left to do but the table
-    assert again.returncode == 0, again.stderr
-    assert "fairgrad" in again.stdout
+@pytest.mark.process
+def test_any_number_of_processes_gives_the_same_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(digits, "PAIRS", PAIRS)
+    words = ("digits", "--epochs", "1", "--batch-size", "500", "--single-task", "none")
+    words += ("--seeds", "2", "--jobs", "2")
+    code, _, errors = run(*words, "--run-dir", tmp_path / "two")
+    assert code == 0, errors
+    code, _, errors = run_here(*words, "--run-dir", tmp_path / "none")
+    assert code == 0, errors
+    found = results(tmp_path / "two")
+    assert found.keys() == {"fairgrad-seed0", "fairgrad-seed1"}
+    assert found["fairgrad-seed0"] != found["fairgrad-seed1"]
+    assert found == results(tmp_path / "none")
 
 
-TWO = ("digits", "--epochs", "4", "--batch-size", "500", "--single-task", "none")
+def test_a_finished_comparison_is_shown_again(finished):
+    folder, output = finished
+    code, again, errors = run_here("--resume", folder)
+    assert (code, errors) == (0, "")
+    assert "trainings: 0 (0 on a single task)" in again
+    assert again.splitlines()[3:] == output.splitlines()[-len(again.splitlines()) + 3 :]
+
+
+TWO = ("toy", "--epochs", "4", "--batch-size", "8")
 TWO += ("--compare", "ls", "rlw", "--jobs", "1")
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("supervised") / "whole"
-    done = run(*TWO, "--run-dir", folder)
-    assert done.returncode == 0, done.stderr
+    code, _, errors = run_here(*TWO, "--run-dir", folder)
+    assert (code, errors) == (0, "")
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def assert_resumes(folder, uninterrupted):
+    """A resume reaches the numbers of the comparison that was not interrupted."""
+    assert not results(folder)
+    # A worker whose parent was killed stops by itself and lets the run go.
+    until = time.monotonic() + 60
+    while (outcome := run_here("--resume", folder))[0] != 0:
+        assert "another process is training" in outcome[2]
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    assert results(folder) == results(uninterrupted)
+    for name in ("ls-seed0", "rlw-seed0"):
+        evaluations = [p / name / "evaluations.csv" for p in (folder, uninterrupted)]
+        assert evaluations[0].read_text() == evaluations[1].read_text()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_comparisons_go_on_where_they_were(uninterrupted, tmp_path, number):
     folder = tmp_path / "run"
-    process = subprocess.Popen(
-        command(*TWO, "--run-dir", folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-        start_new_session=True,
-    )
+    process = start(*TWO, "--run-dir", folder)
     metrics = folder / "ls-seed0" / "metrics.jsonl"
-    until = time.monotonic() + 120
-    while not (metrics.exists() and metrics.read_text().count("\n") >= 1):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 1)
     if number == signal.SIGINT:  # as a terminal does it: to every process
         os.killpg(process.pid, number)
     else:
@@ -173,35 +253,56 @@ def test_interrupted_comparisons_go_on_where_they_were(uninterrupted, tmp_path, 
         assert process.returncode == 130, errors
         assert f"--resume {folder}" in output
         assert "Traceback" not in errors
-    assert not results(folder)
-    # A worker whose parent was killed stops by itself and lets the run go.
-    until = time.monotonic() + 60
-    while (done := run("--resume", folder)).returncode != 0:
-        assert "another process is training" in done.stderr
-        assert time.monotonic() < until
-        time.sleep(0.5)
-    assert results(folder) == results(uninterrupted)
-    for name in ("ls-seed0", "rlw-seed0"):
-        evaluations = [p / name / "evaluations.csv" for p in (folder, uninterrupted)]
-        assert evaluations[0].read_text() == evaluations[1].read_text()
+    assert_resumes(folder, uninterrupted)
 
 
-@pytest.mark.parametrize("seconds", [1.5, 2.5, 3.5])
+def test_a_sigterm_saves_and_a_second_one_changes_nothing(uninterrupted, tmp_path):
+    sent = []
+
+    def terminated(jobs, processes, display, should_stop):
+        class Terminating:
+            started, ended = display.started, display.ended
+
+            def progress(self, job, progress):
+                display.progress(job, progress)
+                if progress.epoch == 1 and len(sent) < 2:
+                    sent.append(signal.raise_signal(signal.SIGTERM))
+
+        return jobs_here(jobs, processes, Terminating(), should_stop)
+
+    folder = tmp_path / "run"
+    code, output, errors = run_here(*TWO, "--run-dir", folder, jobs=terminated)
+    assert sent
+    assert (code, errors) == (130, "")
+    assert "ls-seed0  stopped  (1 of 2)" in output
+    assert "2 of 2 trainings are not finished. Continue with:" in output
+    assert f"--resume {folder}" in output
+    assert_resumes(folder, uninterrupted)
+
+
+def test_a_second_ctrl_c_interrupts(tmp_path):
+    def interrupted(jobs, processes, display, should_stop):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # some programs send two
+        assert should_stop()
+        signal.raise_signal(signal.SIGINT)
+
+    folder = tmp_path / "run"
+    code, _, errors = run_here("toy", "--run-dir", folder, jobs=interrupted)
+    wanted = f"error: interrupted. Continue from the last epochs with --resume {folder}\n"
+    assert (code, errors) == (130, wanted)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "seconds",
+    [0.5, pytest.param(1.5, marks=pytest.mark.long), pytest.param(2.5, marks=pytest.mark.long)],
+)
 def test_a_ctrl_c_while_processes_start_is_no_error(tmp_path, seconds):
     folder = tmp_path / "run"
-    process = subprocess.Popen(
-        command("toy", "--compare", "ls", "rlw", "--jobs", "2", "--run-dir", folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-        start_new_session=True,
-    )
-    until = time.monotonic() + 120
-    while not (folder / "comparison.json").exists():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    time.sleep(seconds - 1)
+    process = start("toy", "--compare", "ls", "rlw", "--jobs", "2", "--run-dir", folder)
+    wait_for(lambda: (folder / "comparison.json").exists())
+    time.sleep(seconds)
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.02)
     os.killpg(process.pid, signal.SIGTERM)  # as `timeout` does, on top of it
@@ -213,83 +314,41 @@ def test_a_ctrl_c_while_processes_start_is_no_error(tmp_path, seconds):
 def test_a_result_that_was_damaged_is_named(finished, tmp_path):
     folder = Path(shutil.copytree(finished[0], tmp_path / "copy"))
     (folder / "ls-seed0" / "results.json").write_text("{")
-    done = run("--resume", folder)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {folder}/ls-seed0/results.json cannot be read")
+    code, _, errors = run_here("--resume", folder)
+    assert code == 2
+    assert errors.startswith(f"error: {folder}/ls-seed0/results.json cannot be read")
     (folder / "ls-seed0" / "results.json").unlink()
-    done = run("--resume", folder)
-    assert done.returncode == 0, done.stderr
+    code, _, errors = run_here("--resume", folder)
+    assert (code, errors) == (0, "")
     assert results(folder) == results(finished[0])
 
 
+@pytest.mark.process
 def test_a_method_that_fails_leaves_the_others_alone(tmp_path):
     folder = tmp_path / "run"
     # Seed 1 starts where both losses are 0.
-    words = ["--seed", "1", "--epochs", "1", "--compare", "ls", "--alpha-fair", "0.5"]
-    done = run("toy", *words, "--run-dir", folder)
-    assert done.returncode == 1
+    words = ["--seed", "1", "--epochs", "1", "--batch-size", "100", "--jobs", "2"]
+    words += ["--compare", "ls", "--alpha-fair", "0.5"]
+    code, output, errors = run("toy", *words, "--run-dir", folder)
+    assert code == 1
     assert (
-        "error: fair-ls-seed1: the α-fair transformation needs positive losses, but first"
-        in done.stderr
+        "error: fair-ls-seed1: the α-fair transformation needs positive losses, but first" in errors
     )
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in errors
     assert set(results(folder)) == {"ls-seed1"}
-    assert "1 of 2 trainings are not finished" in done.stdout
-    assert "Δm%" not in done.stdout
+    assert "1 of 2 trainings are not finished. Where the cause can be mended, continue" in output
+    assert "Δm%" not in output
 
 
-class Silent:
-    def started(self, job):
-        pass
-
-    def progress(self, job, progress):
-        assert isinstance(progress, Progress)
-
-    def ended(self, job, ended):
-        pass
-
-
-def test_a_process_that_dies_leaves_the_others_alone(tmp_path, monkeypatch):
-    plan = supervised_plan.make_plan(
-        "toy", supervised_plan.Arguments(compare=("ls", "rlw", "mgda"), epochs=2, device="cpu")
-    )
-    jobs = supervised_plan.make_jobs(plan, tmp_path)
-    killed = []
-
-    class Killer(Silent):
-        def progress(self, job, progress):
-            if job.name == "ls-seed0" and not killed:
-                killed.append(True)
-                pid = int((tmp_path / "pid").read_text())
-                os.kill(pid, signal.SIGKILL)
-
-    from mtrl_fair.supervised import jobs as training_jobs
-
-    original = training_jobs._Worker
-
-    class Recorded(original):
-        def start(self, job):
-            super().start(job)
-            if job.name == "ls-seed0":
-                (tmp_path / "pid").write_text(str(self.process.pid))
-
-    monkeypatch.setattr(training_jobs, "_Worker", Recorded)
-    outcomes = run_jobs(jobs, 1, Killer(), lambda: False)
-    assert outcomes["ls-seed0"].error.startswith("its process died (exit code -9")
-    assert not outcomes["ls-seed0"].finished
-    assert outcomes["rlw-seed0"] == outcomes["mgda-seed0"] == Ended(True)
-
-
-def test_bad_files_are_one_line(tmp_path):
-    job = Job("x", supervised_plan.make_jobs(toy_plan(), tmp_path)[0].config, tmp_path)
-    (tmp_path / "mine.txt").write_text("mine")
-    outcomes = run_jobs([job], 1, Silent(), lambda: False)
-    assert not outcomes["x"].finished
-    assert outcomes["x"].error.startswith("there is no run at")
-
-
-def toy_plan():
-    return supervised_plan.make_plan("toy", supervised_plan.Arguments(device="cpu"))
+def test_the_help_says_what_was_not_tested_on_the_real_data(capsys):
+    with pytest.raises(SystemExit) as caught:
+        supervised.main(["--help"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    names = [name for name in BENCHMARKS if name not in NOT_TESTED_ON_REAL_DATA]
+    assert names == ["toy", "digits"]
+    untested = "multimnist, nyuv2, cityscapes, celeba, qm9"
+    assert f"Benchmarks: toy, digits; not tested on the real data: {untested}." in text
 
 
 @pytest.mark.parametrize(

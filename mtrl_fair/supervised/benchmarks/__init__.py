@@ -1,1 +1,1 @@
-"""The supervised benchmarks, and what they are made of."""
+"""The supervised benchmarks, one file each; folders hold their parts."""

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtrl_fair.errors import DataError
 from mtrl_fair.supervised.benchmark import Benchmark, Metric, Recipe, Splits, Task
 from mtrl_fair.supervised.benchmarks.faces.attributes import (
     IMAGES,
@@ -18,7 +19,6 @@ from mtrl_fair.supervised.benchmarks.faces.attributes import (
     read_listing,
 )
 from mtrl_fair.supervised.benchmarks.meters import F1Meter
-from mtrl_fair.supervised.data import DataError
 from mtrl_fair.supervised.model import MultiTaskModel
 
 ATTRIBUTES = (
@@ -66,11 +66,11 @@ ATTRIBUTES = (
 
 
 class CelebA(Benchmark):
-    """Which of 40 attributes a face has (Liu et al. 2015), with the official splits.
+    """Asks which of 40 attributes a face has (Liu et al. 2015), with the official splits.
 
     Raises:
-        DataError: a text file is missing or not as it must be, or an image is missing; an image
-            that cannot be read is noticed when it is loaded.
+        DataError: a text file is missing or wrong, or an image is missing. An image that cannot be
+            read is noticed when it is loaded.
     """
 
     name = "celeba"
@@ -93,11 +93,11 @@ class CelebA(Benchmark):
         self._images = folder / IMAGES
 
     def splits(self) -> Splits:
-        """Inputs [B, 3, 64, 64] (0 to 1), targets [B, 40] (float32, 0 or 1)."""
+        """Returns inputs [B, 3, 64, 64] (0 to 1) and targets [B, 40] (float32, 0 or 1)."""
         return Splits(self._part(0), self._part(1), self._part(2))
 
     def model(self, tasks: Sequence[int]) -> MultiTaskModel:
-        """Seven convolutions and two fully connected layers; a linear head for each task."""
+        """Makes seven convolutions, two fully connected layers, and a linear head for each task."""
         trunk = nn.Sequential(
             *_convolution(3, 64),
             nn.MaxPool2d(2),
@@ -117,11 +117,11 @@ class CelebA(Benchmark):
         return MultiTaskModel(trunk, [nn.Linear(512, 1) for _ in tasks])
 
     def loss(self, task: int, output: Tensor, targets: Tensor) -> Tensor:
-        """Binary cross-entropy of the logits [B, 1], the mean over the batch."""
+        """Computes the binary cross-entropy of the logits [B, 1], the mean over the batch."""
         return functional.binary_cross_entropy_with_logits(output.squeeze(1), targets[:, task])
 
     def meter(self, task: int) -> F1Meter:
-        """F1 at a probability of 0.5."""
+        """Makes a meter of F1 at a probability of 0.5."""
         return F1Meter(task)
 
     def _part(self, number: int) -> Faces:

@@ -14,7 +14,7 @@ from mtrl_fair.supervised.benchmarks.dense.benchmark import (
 
 
 class Cityscapes(DenseBenchmark):
-    """2 tasks and 4 metrics on the small MTAN release of Cityscapes."""
+    """Has 2 tasks and 4 metrics on the small MTAN release of Cityscapes."""
 
     name = "cityscapes"
     num_classes = 7

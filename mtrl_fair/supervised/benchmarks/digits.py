@@ -28,10 +28,10 @@ CHANNELS = (10, 20)
 
 
 class Digits(DigitPairBenchmark):
-    """Two of the 1,797 handwritten 8x8 digits of `sklearn.datasets.load_digits` on 12x12 pixels.
+    """Overlays two of the 1,797 8x8 digits of `sklearn.datasets.load_digits` on 12x12 pixels.
 
-    Training, validation and test pairs are made of different digits, by a fixed seed. It is this
-    project's own benchmark, so the hyperparameters are not published ones.
+    Training, validation and test pairs are made of different digits, by a fixed seed. The benchmark
+    was made for this project, so the hyperparameters are not published ones.
     """
 
     name = "digits"
@@ -70,5 +70,5 @@ class Digits(DigitPairBenchmark):
         return digit_network(trunk, far * 9, tasks)
 
     def scheduler(self, optimizer: torch.optim.Optimizer) -> StepLR:
-        """The rate is halved after every 8 epochs."""
+        """Halves the rate after every 8 epochs."""
         return StepLR(optimizer, step_size=8, gamma=0.5)

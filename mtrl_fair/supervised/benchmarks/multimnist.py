@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mtrl_fair.errors import DataError
 from mtrl_fair.supervised.benchmark import Recipe, Splits
 from mtrl_fair.supervised.benchmarks.digit_pairs.idx_files import read_idx
 from mtrl_fair.supervised.benchmarks.digit_pairs.overlaid_digits import (
@@ -17,18 +18,19 @@ from mtrl_fair.supervised.benchmarks.digit_pairs.overlaid_digits import (
     digit_network,
     random_pairs,
 )
-from mtrl_fair.supervised.data import DataError
 from mtrl_fair.supervised.model import MultiTaskModel
 
 SPLIT_SEED = 0
-VALIDATION_SHARE = 6  # one in so many training digits
+VALIDATION_SHARE = 6  # one training digit in 6 is for validation
 OFFSET = 6
 MARGIN = 8
 SIDE = 28
 
 
 class MultiMNIST(DigitPairBenchmark):
-    """Two 28x28 digits, 6 pixels apart, on 36x36; a sixth of the training digits is for validation.
+    """Overlays two 28x28 digits, 6 pixels apart, on 36x36 pixels.
+
+    A sixth of the training digits is for validation.
 
     The literature has no common hyperparameters; these are Adam's usual ones.
     """
@@ -72,7 +74,7 @@ class MultiMNIST(DigitPairBenchmark):
         return digit_network(trunk, 20 * 6 * 6, tasks)
 
     def _pairs(self, source: tuple[Tensor, Tensor], digits: Tensor) -> DigitPairs:
-        """As many pairs as digits."""
+        """Makes as many pairs as there are digits."""
         return DigitPairs(
             *source,
             random_pairs(digits, len(digits), SPLIT_SEED),
@@ -82,7 +84,7 @@ class MultiMNIST(DigitPairBenchmark):
         )
 
     def _read(self, folder: Path, part: str) -> tuple[Tensor, Tensor]:
-        """Images [N, 28, 28] and labels [N]."""
+        """Reads images [N, 28, 28] and labels [N]."""
         try:
             images = read_idx(folder, f"{part}-images-idx3-ubyte", 3)
             labels = read_idx(folder, f"{part}-labels-idx1-ubyte", 1)

@@ -15,7 +15,7 @@ from mtrl_fair.supervised.benchmarks.dense.benchmark import (
 
 
 class NYUv2(DenseBenchmark):
-    """3 tasks and 9 metrics on the MTAN release of NYU-v2."""
+    """Has 3 tasks and 9 metrics on the MTAN release of NYU-v2."""
 
     name = "nyuv2"
     num_classes = 13

@@ -13,21 +13,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from mtrl_fair.errors import DataError
 from mtrl_fair.supervised.benchmark import Benchmark, Metric, Recipe, Splits, Task
-from mtrl_fair.supervised.data import DataError
 from mtrl_fair.supervised.model import MultiTaskModel
 
 
 class Property(NamedTuple):
-    """A property of molecules, and how torch_geometric and the literature give it."""
+    """A property of molecules, in torch_geometric's data and in the literature."""
 
     name: str
     column: int
-    """Of torch_geometric's targets."""
+    """The column of torch_geometric's targets."""
     unit: str
-    """Of the published errors."""
+    """The unit of the published errors."""
     factor: float
-    """From torch_geometric's unit to the published one."""
+    """Converts torch_geometric's unit to the published one."""
     single_task_error: float
     """The published MAE of a network that learns nothing else, in the published unit."""
 
@@ -45,15 +45,16 @@ PROPERTIES = (
     Property("G", 15, "meV", 1000, 66.223),
     Property("c_v", 11, "cal/(mol K)", 1, 0.07212),
 )
-"""U0, U, H and G are those of atomisation."""
+"""The properties that the paper trains on; U0, U, H and G are those of atomisation."""
 
 
 class AbsoluteErrorMeter:
-    """The mean absolute error of one property in its own unit; NaN without any sample.
+    """Computes the mean absolute error of one property in its unit; NaN without any sample.
 
     Args:
-        column: of the targets, the one with this property.
-        deviation: what 1 of a standardised target is in the property's unit.
+        column: the column of the targets that holds this property.
+        deviation: the standard deviation of the property, in its unit; standardised targets are
+            divided by it.
     """
 
     def __init__(self, column: int, deviation: float):
@@ -63,20 +64,20 @@ class AbsoluteErrorMeter:
         self._total: Tensor | int = 0
 
     def update(self, output: Tensor, targets: Tensor) -> None:
-        """Takes in predictions [B, 1] and the targets of all tasks [B, K], both standardised."""
+        """Adds predictions [B, 1] and the targets of all tasks [B, K], both standardised."""
         errors = output.squeeze(1).double() - targets[:, self.column].double()
         self._samples += len(errors)
         self._total = self._total + errors.abs().sum()
 
     def compute(self) -> tuple[float]:
-        """(MAE,), in the property's unit."""
+        """Returns (MAE,), in the property's unit."""
         if not self._samples:
             return (float("nan"),)
         return (float(self._total) / self._samples * self.deviation,)
 
 
 class QM9(Benchmark):
-    """Eleven properties of 130,831 molecules of up to 29 atoms (Ramakrishnan et al. 2014).
+    """Asks for 11 properties of 130,831 molecules of up to 29 atoms (Ramakrishnan et al. 2014).
 
     A fixed permutation of the molecules gives the test split, the validation split and, of the
     rest, the training split, over which the targets are standardised.
@@ -86,7 +87,7 @@ class QM9(Benchmark):
         pooling: as in `Benchmark`.
 
     Raises:
-        DataError: torch_geometric or a file is missing, or a file is not as it must be.
+        DataError: torch_geometric or a file is missing, or a file is wrong.
     """
 
     name = "qm9"
@@ -143,7 +144,7 @@ class QM9(Benchmark):
         self._targets = ((values - mean) / self._deviations).float()
 
     def splits(self) -> Splits:
-        """Inputs: `complete_graphs`; targets [B, 11], standardised."""
+        """Returns inputs, which are `complete_graphs`, and targets [B, 11], standardised."""
         from mtrl_fair.supervised.benchmarks.molecules.graphs import CompleteGraphs
 
         train, validation, test = (
@@ -153,20 +154,20 @@ class QM9(Benchmark):
         return Splits(train, validation, test)
 
     def model(self, tasks: Sequence[int]) -> MultiTaskModel:
-        """Message passing, and a linear head for each task."""
+        """Makes a message-passing network, and a linear head for each task."""
         from mtrl_fair.supervised.benchmarks.molecules.network import MoleculeNetwork
 
         trunk = MoleculeNetwork()
         return MultiTaskModel(trunk, [nn.Linear(trunk.width, 1) for _ in tasks])
 
     def loss(self, task: int, output: Tensor, targets: Tensor) -> Tensor:
-        """Squared error of the standardised property, the mean over the batch."""
+        """Computes the squared error of the standardised property, the mean over the batch."""
         return functional.mse_loss(output.squeeze(1), targets[:, task])
 
     def meter(self, task: int) -> AbsoluteErrorMeter:
-        """The mean absolute error in the unit of the literature."""
+        """Makes a meter of the mean absolute error in the unit of the literature."""
         return AbsoluteErrorMeter(task, float(self._deviations[task]))
 
     def scheduler(self, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau:
-        """To be stepped with the validation Δm%, minus `score`."""
+        """Makes a schedule that steps with the validation Δm%, which is minus `score`."""
         return ReduceLROnPlateau(optimizer, mode="min", factor=0.7, patience=5, min_lr=1e-5)

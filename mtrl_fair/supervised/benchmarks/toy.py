@@ -1,4 +1,4 @@
-"""The toy problem of the paper's Figure 1 in the supervised trainer: a point, not a network."""
+"""The toy problem of the paper's Figure 1 for the supervised trainer: a point, not a network."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ STEPS_PER_EPOCH = 1000
 
 
 class ToyBenchmark(Benchmark):
-    """Two losses of a point, from one of the paper's five starts: seed k takes the (k mod 5)th.
+    """Moves a point from one of the paper's five starts: seed k takes the (k mod 5)th.
 
-    Both losses become negative: there is no Δm%, and the α-fair transformation stops with an
+    Its two losses become negative, so there is no Δm%, and the α-fair transformation stops with an
     error. `scripts/toy.py` descends from all starts and draws the trajectories.
     """
 
@@ -49,7 +49,7 @@ class ToyBenchmark(Benchmark):
 
 
 class _Nothing(Data):
-    """Samples without content, one per step."""
+    """Holds samples without content, one per step."""
 
     def __init__(self, number: int):
         self.number = number
@@ -62,7 +62,7 @@ class _Nothing(Data):
 
 
 class _Point(nn.Module):
-    """x, and as features both losses [2] there."""
+    """Holds the point x, and returns both losses [2] there as features."""
 
     def __init__(self, start: int):
         super().__init__()

@@ -20,16 +20,16 @@ FRONT_BRACKET = (-9.0, -8.0)
 
 
 def toy_starts() -> Tensor:
-    """The paper's five starting points, [5, 2] in float64."""
+    """Returns the paper's five starting points, [5, 2] in float64."""
     return torch.tensor(STARTS, dtype=torch.float64)
 
 
 def toy_losses(x: Tensor) -> Tensor:
-    """Both losses.
+    """Computes both losses.
 
-    Departures from the paper's appendix A.1, to agree with the code that it and its predecessors
-    share: + tanh in the second logarithm and x2 in the small quadratic terms, where the appendix
-    prints - tanh and x1.
+    Two terms depart from the paper's appendix A.1, to agree with the code that the paper
+    and its predecessors share: + tanh in the second logarithm and x2 in the small quadratic terms,
+    where the appendix prints - tanh and x1.
 
     Args:
         x: [..., 2].
@@ -51,7 +51,7 @@ def toy_losses(x: Tensor) -> Tensor:
 
 
 def toy_losses_and_gradients(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Both losses and their gradients, from one backward for all points.
+    """Computes both losses and their gradients, from one backward for all points.
 
     Args:
         x: [..., 2].
@@ -68,9 +68,9 @@ def toy_losses_and_gradients(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def toy_front(x1: Tensor) -> Tensor:
-    """The Pareto front in parameter space: where the two gradients point in opposite directions.
+    """Computes the Pareto front in parameter space, where the gradients are opposite.
 
-    Solves det(∇ℓ1, ∇ℓ2) = 0 for x2 by bisection. The curve bends from x2 = -8.355 at x1 = 0 to
+    It solves det(∇ℓ1, ∇ℓ2) = 0 for x2 by bisection. The curve bends from x2 = -8.355 at x1 = 0 to
     -8.435 at |x1| = 7; figures in the literature draw it straight.
 
     Args:
@@ -80,7 +80,7 @@ def toy_front(x1: Tensor) -> Tensor:
         [..., 2], points on the front.
 
     Raises:
-        ValueError: x1 beyond the ends of the front.
+        ValueError: x1 is beyond the ends of the front.
     """
     x1 = x1.double()
     if (x1.abs() > FRONT_END).any():
@@ -98,12 +98,12 @@ def toy_front(x1: Tensor) -> Tensor:
 
 
 def toy_front_gap(losses: Tensor) -> Tensor:
-    """How far losses are from the Pareto front: the Euclidean distance in loss space (ℓ1, ℓ2) to
-    the front, its ends included.
+    """Computes the distance of losses to the Pareto front: Euclidean, in loss space (ℓ1, ℓ2).
 
-    The front stands as a polyline of 2,001 points, so that a point on it has a gap below 2e-6. The
-    norm of the shortest convex combination of the gradients would not do as a gap: it also vanishes
-    as x2 → 0 from below at |x1| > 6.92, far from the front, where the summed loss lingers.
+    The front includes its ends. It stands as a polyline of 2,001 points, so that a point on it has
+    a gap below 2e-6. The norm of the shortest convex combination of the gradients would not do as a
+    gap: it also vanishes as x2 → 0 from below at |x1| > 6.92, far from the front, where the summed
+    loss lingers.
 
     Args:
         losses: [..., 2].

@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 
 from mtrl_fair import make_combiner
+from mtrl_fair.errors import DataError
 from mtrl_fair.supervised.benchmark import metric_names
 from mtrl_fair.supervised.benchmarks.celeba import ATTRIBUTES, CelebA
-from mtrl_fair.supervised.data import Batches, DataError
+from mtrl_fair.supervised.data import Batches
 from tests.mtrl_fair.supervised.celeba_files import NAMES, PARTS, make_labels, write_celeba
 
 
@@ -57,6 +58,7 @@ def test_channels_are_red_green_blue_between_0_and_1(folder):
     assert inputs.max() == 1
 
 
+@pytest.mark.process
 def test_loading_processes_give_the_same_batches(folder):
     train = CelebA(folder).splits().train
     here, there = (Batches(train, 4, seed=0, workers=workers) for workers in (0, 1))

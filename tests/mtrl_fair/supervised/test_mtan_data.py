@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from mtrl_fair.errors import DataError
 from mtrl_fair.supervised.benchmarks.dense.mtan_data import SCALES, MTANFolder, augment
-from mtrl_fair.supervised.data import Batches, DataError
+from mtrl_fair.supervised.data import Batches
 from tests.mtrl_fair.supervised.mtan_files import write_release
 
 SIZE = (16, 24)
@@ -66,6 +67,7 @@ def test_other_floating_point_types_become_float32(root, kind):
     assert folder(root).sample(0, None)[1]["depth"].dtype == torch.float32
 
 
+@pytest.mark.process
 def test_batches_with_processes_are_those_without(root):
     alone, helped = (Batches(folder(root), 2, seed=3, workers=workers) for workers in (0, 1))
     for (image, targets), (other, others) in zip(alone.epoch(5), helped.epoch(5), strict=True):

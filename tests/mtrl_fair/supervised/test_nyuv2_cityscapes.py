@@ -5,11 +5,12 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from mtrl_fair import make_combiner
+from mtrl_fair.errors import DataError
 from mtrl_fair.supervised.benchmark import metric_directions, metric_names
 from mtrl_fair.supervised.benchmarks.cityscapes import Cityscapes
 from mtrl_fair.supervised.benchmarks.dense.losses import depth_loss, normal_loss, segmentation_loss
 from mtrl_fair.supervised.benchmarks.nyuv2 import NYUv2
-from mtrl_fair.supervised.data import Batches, DataError
+from mtrl_fair.supervised.data import Batches
 from tests.mtrl_fair.supervised.mtan_files import write_release
 
 BENCHMARKS = (NYUv2, Cityscapes)

@@ -7,10 +7,11 @@ import torch
 from sklearn.datasets import load_digits
 
 from mtrl_fair import make_combiner
+from mtrl_fair.errors import DataError
 from mtrl_fair.supervised.benchmarks.digit_pairs.overlaid_digits import DigitPairs, random_pairs
 from mtrl_fair.supervised.benchmarks.digits import DIGITS, PAIRS, Digits
 from mtrl_fair.supervised.benchmarks.multimnist import MultiMNIST
-from mtrl_fair.supervised.data import Batches, DataError
+from mtrl_fair.supervised.data import Batches
 from tests.mtrl_fair.supervised.mnist_files import write_mnist
 
 

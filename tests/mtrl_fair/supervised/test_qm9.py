@@ -11,9 +11,10 @@ import torch
 from torch_geometric.data import Batch
 
 from mtrl_fair import make_combiner
+from mtrl_fair.errors import DataError
 from mtrl_fair.supervised.benchmark import metric_names
 from mtrl_fair.supervised.benchmarks.qm9 import PROPERTIES, QM9
-from mtrl_fair.supervised.data import Batches, DataError
+from mtrl_fair.supervised.data import Batches
 from tests.mtrl_fair.supervised.qm9_files import SINGLE_ATOM, make_molecules, write_raw
 
 HELD_OUT = 8
@@ -250,6 +251,7 @@ def test_the_learning_rate_falls_on_a_plateau_of_delta_m(benchmark):
     assert optimizer.param_groups[0]["lr"] == 1e-5
 
 
+@pytest.mark.process
 def test_data_travel_to_other_processes(splits):
     here, there = (Batches(splits.train, 5, seed=0, workers=workers) for workers in (0, 1))
     copy = Batches(pickle.loads(pickle.dumps(splits.train)), 5, seed=0)  # as spawn does

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from mtrl_fair import COMBINERS
+from mtrl_fair.errors import DataError
 from mtrl_fair.runs import RunDirectory, RunError
 from mtrl_fair.supervised.benchmark import Recipe, metric_directions
 from mtrl_fair.supervised.benchmarks.toy import ToyBenchmark
 from mtrl_fair.supervised.config import SupervisedConfig, from_dict, to_dict
-from mtrl_fair.supervised.data import DataError
 from mtrl_fair.supervised.registry import BENCHMARKS, benchmark_class, make_benchmark
-from mtrl_fair.supervised.trainer import COLUMNS
+from mtrl_fair.supervised.trainer import RUN_KIND
 from mtrl_fair.supervised.training import train
 
 CONFIG = SupervisedConfig(benchmark="toy")
@@ -126,7 +126,7 @@ def test_a_run_of_another_configuration_is_not_continued(tmp_path):
 
 def test_a_run_that_another_one_writes_to_is_left_alone(tmp_path):
     config = replace(CONFIG, epochs=1, batch_size=500)
-    run = RunDirectory.create(tmp_path / "run", to_dict(config), COLUMNS)
+    run = RunDirectory.create(tmp_path / "run", to_dict(config), RUN_KIND)
     with pytest.raises(RunError, match="another process is training"):
         train(config, tmp_path / "run")
     run.unlock()

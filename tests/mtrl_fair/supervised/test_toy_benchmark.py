@@ -28,11 +28,12 @@ def test_each_seed_has_its_start(seed):
 
 
 def test_fairgrad_reaches_the_front_and_the_sum_ends_where_the_second_task_wants(tmp_path):
-    """From (-7.5, -0.5), 100 times faster than the paper's Adam."""
+    """From (-7.5, -0.5), in 250 steps, with a rate 300 times that of the paper's Adam."""
     ends = {}
     for name in ("fairgrad", "ls"):
         path = tmp_path / name
-        assert train(replace(CONFIG, seed=3, combiner=name, scale="norm"), path)
+        fast = replace(CONFIG, learning_rate=0.3, batch_size=4)
+        assert train(replace(fast, seed=3, combiner=name, scale="norm"), path)
         values = json.loads((path / "results.json").read_text())["values"]
         ends[name] = [values["first/loss"], values["second/loss"]]
         assert toy_front_gap(torch.tensor(ends[name])) < 0.01

@@ -1,1 +1,1 @@
-"""Dense prediction on images: segmentation, depth and surface normals."""
+"""Parts of the benchmarks of dense prediction: segmentation, depth and surface normals."""

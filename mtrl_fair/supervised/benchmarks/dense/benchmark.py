@@ -1,4 +1,4 @@
-"""What NYU-v2 and Cityscapes share: pixel-wise tasks on the SegNet of MTAN."""
+"""The base of NYU-v2 and Cityscapes: pixel-wise tasks on the SegNet of MTAN."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 
+from mtrl_fair.errors import DataError
 from mtrl_fair.supervised.benchmark import Benchmark, Meter, Metric, Recipe, Splits, Task
 from mtrl_fair.supervised.benchmarks.dense.losses import (
     depth_loss,
@@ -28,38 +29,38 @@ from mtrl_fair.supervised.benchmarks.dense.meters import (
 )
 from mtrl_fair.supervised.benchmarks.dense.mtan_data import MTANFolder
 from mtrl_fair.supervised.benchmarks.dense.segnet_mtan import SegNetMTAN, UnitLength, dense_head
-from mtrl_fair.supervised.data import DataError
 from mtrl_fair.supervised.model import MultiTaskModel
 
 
 class DenseTask(NamedTuple):
-    """A pixel-wise task and all that is particular to it."""
+    """A pixel-wise task, with its target, head, loss and meter."""
 
     task: Task
     target: str
-    """The key of its ground truth."""
+    """The key of the ground truth in the targets."""
     head: Callable[[], nn.Module]
     loss: Callable[[Tensor, Tensor], Tensor]
     valid: Callable[[Tensor], Tensor]
-    """Ground truth -> (bool), where it is defined."""
+    """Maps ground truth to the pixels where it is defined (bool)."""
     meter: Callable[[Pooling], Meter]
 
 
 class DenseBenchmark(Benchmark, ABC):
-    """A data set of the MTAN release.
+    """Trains on a data set of the MTAN release.
 
     Args:
-        folder: as `layout` says.
+        folder: must look as `layout` says.
         pooling: how depth and normal errors of pixels become metrics: "batch", the literature's
-            mean over batches, or "pixels"; see `dense_meters`.
+            mean over batches, or "pixels" (see `meters.Pooling`).
 
     Raises:
-        DataError: no folder, or a file is missing or wrong (here, or when a sample is loaded).
+        DataError: there is no folder, or a file is missing or wrong (noticed here, or when a
+            sample is loaded).
     """
 
     parts: ClassVar[tuple[DenseTask, ...]]
     folders: ClassVar[Mapping[str, str]]
-    """See `MTANFolder`."""
+    """The names of the folders, by key of a sample (see `MTANFolder`)."""
     size: ClassVar[tuple[int, int]]
     num_classes: ClassVar[int]
 
@@ -96,12 +97,12 @@ class DenseBenchmark(Benchmark, ABC):
     def scheduler(
         self, optimizer: torch.optim.Optimizer
     ) -> torch.optim.lr_scheduler.LRScheduler | None:
-        """The rate is halved after every 100 epochs: once, in the published 200."""
+        """Halves the rate after every 100 epochs: once, in the published 200."""
         return StepLR(optimizer, step_size=100, gamma=0.5)
 
 
 def dense_recipe(batch_size: int) -> Recipe:
-    """The published hyperparameters, which differ in the batch size only."""
+    """Returns the published hyperparameters, which differ in the batch size only."""
     return Recipe(
         epochs=200,
         batch_size=batch_size,
@@ -113,7 +114,7 @@ def dense_recipe(batch_size: int) -> Recipe:
 
 
 def segmentation(num_classes: int) -> DenseTask:
-    """A class for each pixel."""
+    """Returns the task to predict a class for each pixel."""
     return DenseTask(
         Task("segmentation", (Metric("mIoU", True), Metric("pixel_accuracy", True))),
         "label",
@@ -125,7 +126,11 @@ def segmentation(num_classes: int) -> DenseTask:
 
 
 def depth(unit: str) -> DenseTask:
-    """A depth for each pixel."""
+    """Returns the task to predict a depth for each pixel.
+
+    Args:
+        unit: the unit of the depth, for tables.
+    """
     return DenseTask(
         Task("depth", (Metric("absolute_error", False, unit), Metric("relative_error", False))),
         "depth",
@@ -137,7 +142,7 @@ def depth(unit: str) -> DenseTask:
 
 
 def normals() -> DenseTask:
-    """A surface normal for each pixel."""
+    """Returns the task to predict a surface normal for each pixel."""
     angles = (Metric("mean_angle", False, "°"), Metric("median_angle", False, "°"))
     shares = tuple(Metric(f"within_{limit}", True) for limit in ("11.25", "22.5", "30"))
     return DenseTask(

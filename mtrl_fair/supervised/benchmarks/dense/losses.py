@@ -1,6 +1,6 @@
-"""Losses of pixel-wise tasks. Pixels without ground truth count for nothing.
+"""Losses of pixel-wise tasks, which ignore pixels without ground truth.
 
-Pure functions of tensors. A batch without any valid pixel has loss 0 and gradient 0.
+They are pure functions of tensors. A batch without any valid pixel has loss 0 and gradient 0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ UNDEFINED = -1
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Negative log-likelihood of the softmax, mean over valid pixels.
+    """Computes the negative log-likelihood of the softmax, the mean over valid pixels.
 
     Args:
         logits: [B, C, H, W].
@@ -28,7 +28,7 @@ def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def depth_loss(prediction: Tensor, depth: Tensor) -> Tensor:
-    """Absolute error, mean over valid pixels, in the unit of the depth.
+    """Computes the absolute error in the unit of the depth, the mean over valid pixels.
 
     Args:
         prediction: [B, 1, H, W].
@@ -42,7 +42,7 @@ def depth_loss(prediction: Tensor, depth: Tensor) -> Tensor:
 
 
 def normal_loss(prediction: Tensor, normals: Tensor) -> Tensor:
-    """1 - cosine of the angle between prediction and ground truth, mean over valid pixels.
+    """Computes 1 - cos(angle between prediction and ground truth), the mean over valid pixels.
 
     Args:
         prediction: [B, 3, H, W], of unit length.
@@ -56,22 +56,22 @@ def normal_loss(prediction: Tensor, normals: Tensor) -> Tensor:
 
 
 def valid_labels(labels: Tensor) -> Tensor:
-    """[B, H, W] (bool) of labels [B, H, W]: pixels with a class."""
+    """Returns which pixels of labels [B, H, W] have a class, [B, H, W] (bool)."""
     assert labels.ndim == 3, f"labels have shape {list(labels.shape)}, expected [B, H, W]"
     return labels != UNDEFINED
 
 
 def valid_depth(depth: Tensor) -> Tensor:
-    """[B, 1, H, W] (bool) of depth [B, 1, H, W]: pixels whose depth is known."""
+    """Returns which pixels of depth [B, 1, H, W] have a known depth, [B, 1, H, W] (bool)."""
     _check_channels(depth, 1)
     return depth != 0
 
 
 def valid_normals(normals: Tensor) -> Tensor:
-    """[B, H, W] (bool) of normals [B, 3, H, W]: pixels where any component is not 0.
+    """Returns which pixels of normals [B, 3, H, W] have one, [B, H, W] (bool).
 
-    The literature asks for a *sum* of components that is not 0, which also leaves out the few
-    defined normals whose components cancel.
+    A pixel has a normal if any component is not 0. The literature asks for a *sum* of components
+    that is not 0, which also leaves out the few defined normals whose components cancel.
     """
     _check_channels(normals, 3)
     return (normals != 0).any(1)

@@ -1,7 +1,6 @@
-"""Metrics of pixel-wise tasks, gathered over the batches of a split.
+"""Meters of pixel-wise tasks, over the batches of a split.
 
-What is gathered stays on the device of the outputs, and the host does not wait for it before
-`compute`.
+Their sums stay on the device of the outputs, and the host does not wait for them before `compute`.
 """
 
 from __future__ import annotations
@@ -16,15 +15,16 @@ from mtrl_fair.checks import check_name
 from mtrl_fair.supervised.benchmarks.dense.losses import valid_depth, valid_labels, valid_normals
 
 Pooling = Literal["batch", "pixels"]
-"""batch: metrics of each batch, then their mean over the batches that have a valid pixel, as in the
-literature (the result depends on the batch size). pixels: over all valid pixels of the split."""
+"""How metrics of pixels are averaged. batch: as in the literature, metrics of each batch, then
+their mean over the batches that have a valid pixel; the result depends on the batch size. pixels:
+over all valid pixels of the split."""
 
 SHARES_WITHIN = (11.25, 22.5, 30.0)
 BINS_PER_DEGREE = 100
 
 
 class SegmentationMeter:
-    """(mean intersection over union, pixel accuracy), as fractions.
+    """Computes (mean intersection over union, pixel accuracy), as fractions.
 
     Both come from one confusion matrix of all batches. The mean leaves out classes that neither
     the labels nor the predictions have. NaN without a valid pixel.
@@ -32,11 +32,11 @@ class SegmentationMeter:
 
     def __init__(self, num_classes: int):
         self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-        """[label, prediction], in pixels."""
+        """The number of pixels, [label, prediction]."""
 
     @torch.no_grad()
     def update(self, output: Tensor, targets: Mapping[str, Tensor]) -> None:
-        """Takes in logits [B, C, H, W] and `label` [B, H, W]."""
+        """Adds logits [B, C, H, W] and `label` [B, H, W]."""
         labels = targets["label"]
         valid = valid_labels(labels)
         cell = labels * len(self.confusion) + output.argmax(1)
@@ -56,10 +56,10 @@ class SegmentationMeter:
 
 
 class DepthMeter:
-    """(absolute error, relative error) of depth.
+    """Computes (absolute error, relative error) of depth.
 
-    |p - d| in the unit of d, and |p - d| / |d| as a fraction (which is large for Cityscapes'
-    inverse depths: they come close to 0). NaN without a valid pixel.
+    They are |p - d| in the unit of d, and |p - d| / |d| as a fraction, which is large for
+    Cityscapes' inverse depths, because they come close to 0. NaN without a valid pixel.
     """
 
     def __init__(self, pooling: Pooling):
@@ -67,7 +67,7 @@ class DepthMeter:
 
     @torch.no_grad()
     def update(self, output: Tensor, targets: Mapping[str, Tensor]) -> None:
-        """Takes in predictions [B, 1, H, W] and `depth` [B, 1, H, W]."""
+        """Adds predictions [B, 1, H, W] and `depth` [B, 1, H, W]."""
         depth = targets["depth"]
         valid = valid_depth(depth)
         error = (output - depth).abs()
@@ -79,7 +79,7 @@ class DepthMeter:
 
 
 class NormalMeter:
-    """(mean angle, median angle, share within 11.25°, within 22.5°, within 30°) of normals.
+    """Computes (mean angle, median angle, share within 11.25°, 22.5°, 30°) of normals.
 
     Angles between prediction and ground truth in degrees, shares as fractions. NaN without a valid
     pixel. With `pooling="pixels"` the median comes from a histogram with 100 bins per degree: it is
@@ -92,7 +92,7 @@ class NormalMeter:
 
     @torch.no_grad()
     def update(self, output: Tensor, targets: Mapping[str, Tensor]) -> None:
-        """Takes in predictions of unit length [B, 3, H, W] and `normal` [B, 3, H, W]."""
+        """Adds predictions of unit length [B, 3, H, W] and `normal` [B, 3, H, W]."""
         normals = targets["normal"]
         valid = valid_normals(normals)
         cosine = (output * normals).sum(1).float().clamp(-1, 1)
@@ -107,7 +107,7 @@ class NormalMeter:
 
 
 class _Means:
-    """Means of M quantities over valid pixels."""
+    """Computes means of M quantities over valid pixels."""
 
     def __init__(self, size: int, pooling: Pooling):
         check_name("pooling", pooling, get_args(Pooling))
@@ -116,7 +116,7 @@ class _Means:
         self.count = torch.zeros((), dtype=torch.int64)
 
     def add(self, values: Tensor, valid: Tensor) -> None:
-        """values [M, …] of pixels that are valid [...] (bool) or not."""
+        """Adds values [M, …] of pixels; `valid` [...] (bool) says which ones count."""
         totals = values.double().where(valid, 0).flatten(1).sum(1)
         count = valid.sum()
         if self.pooling == "batch":
@@ -125,19 +125,19 @@ class _Means:
         self.count = self.count.to(count.device) + count
 
     def compute(self) -> list[float]:
-        """NaN if nothing was valid."""
+        """Returns the M means; NaN if nothing was valid."""
         means: list[float] = (self.totals / self.count).tolist()
         return means
 
 
 class _MeanOfMedians:
-    """The median of each batch, then the mean over batches."""
+    """Computes the median of each batch, then the mean over batches."""
 
     def __init__(self) -> None:
         self.means = _Means(1, "pixels")  # of batches here: each is one value, valid or not
 
     def add(self, values: Tensor, valid: Tensor) -> None:
-        """values [N] that are valid [N] (bool) or not."""
+        """Adds values [N]; `valid` [N] (bool) says which ones count."""
         count = valid.sum()
         ordered = values.where(valid, torch.inf).sort().values
         middle = torch.stack(((count - 1).clamp(min=0) // 2, count // 2))
@@ -148,13 +148,13 @@ class _MeanOfMedians:
 
 
 class _HistogramMedian:
-    """The median of angles of all batches."""
+    """Computes the median of the angles of all batches, from a histogram."""
 
     def __init__(self) -> None:
         self.counts = torch.zeros(180 * BINS_PER_DEGREE, dtype=torch.int64)
 
     def add(self, values: Tensor, valid: Tensor) -> None:
-        """values [N] from 0 to 180 that are valid [N] (bool) or not."""
+        """Adds values [N] from 0 to 180; `valid` [N] (bool) says which ones count."""
         cell = (values * BINS_PER_DEGREE).long().clamp(0, len(self.counts) - 1)
         self.counts = self.counts.to(values.device)
         self.counts.index_add_(0, cell, valid.to(torch.int64))

@@ -12,30 +12,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from mtrl_fair.errors import DataError
 from mtrl_fair.supervised.benchmarks.dense.losses import UNDEFINED
-from mtrl_fair.supervised.data import DataError, Samples
+from mtrl_fair.supervised.data import Samples
 
 SCALES = (1.0, 1.2, 1.5)
 CHANNELS = {"image": (3,), "label": (), "depth": (1,), "normal": (3,)}
-"""The axes of a file after height and width."""
+"""The axes of a file behind height and width, by key."""
 
 
 class MTANFolder(Samples):
-    """The files `split/folder/{0, 1, …}.npy` below a root.
+    """Reads the files `split/folder/{0, 1, …}.npy` below a root.
 
     A sample is (image [3, H, W], targets), targets a dict of `label` [H, W] (int64, -1 undefined),
-    `depth` [1, H, W] (0 undefined) and, if there are any, `normal` [3, H, W] (0 undefined); float32
-    but for labels. Augmentation is `augment`'s.
+    `depth` [1, H, W] (0 undefined) and, if there are any, `normal` [3, H, W] (0 undefined). All but
+    labels are float32. Training samples go through `augment`.
 
     Args:
-        root: what the release unpacks to.
+        root: the folder that the release unpacks to.
         split: "train" or "val".
-        folders: the name of the folder of each key, "image", "label", "depth" and maybe "normal".
+        folders: the names of the folders by key: "image", "label", "depth" and maybe "normal".
         size: (height, width) of the files.
         num_classes: labels are below this.
 
     Raises:
-        DataError: a file is missing (here), or unreadable or not as it must be (when it is loaded).
+        DataError: a file is missing (noticed here), or wrong (noticed when it is loaded).
     """
 
     def __init__(
@@ -90,15 +91,15 @@ class MTANFolder(Samples):
 
 
 def augment(parts: Mapping[str, Tensor], generator: np.random.Generator) -> dict[str, Tensor]:
-    """Random scale, crop and horizontal flip of a sample, as MTAN's successors train with.
+    """Scales, crops and flips a sample at random, as MTAN's successors do in training.
 
-    A crop of 1/s of each side (rounded down), s one of 1, 1.2 and 1.5, is resized to the whole:
-    image and normals bilinearly (the latter are not brought back to unit length), labels and depth
-    to the nearest. What is nearer by s has depth / s (the literature divides Cityscapes' *inverse*
-    depth too). A flip mirrors the normals' x.
+    The scale s is 1, 1.2 or 1.5. A crop of 1/s of each side, rounded down, is resized to the full
+    size: image and normals bilinearly (normals are not brought back to unit length), labels and
+    depth to the nearest. Depth is divided by s, because the scene comes nearer (the literature
+    divides Cityscapes' *inverse* depth too). A flip mirrors the normals' x.
 
     Args:
-        parts: by "image", "label", "depth", "normal", of which any may be absent, [..., H, W].
+        parts: tensors [..., H, W] by key: "image", "label", "depth", "normal"; any may be absent.
     """
     scale = SCALES[generator.integers(len(SCALES))]
     height, width = next(iter(parts.values())).shape[-2:]
@@ -109,8 +110,8 @@ def augment(parts: Mapping[str, Tensor], generator: np.random.Generator) -> dict
     rows = torch.arange(height) * crop_height // height
     columns = torch.arange(width) * crop_width // width
     augmented = {}
-    for key, whole in parts.items():
-        part = whole[..., top : top + crop_height, left : left + crop_width]
+    for key, full in parts.items():
+        part = full[..., top : top + crop_height, left : left + crop_width]
         if key in ("image", "normal"):
             size = (height, width)
             part = F.interpolate(part[None], size, mode="bilinear", align_corners=True)[0]
@@ -127,7 +128,7 @@ def augment(parts: Mapping[str, Tensor], generator: np.random.Generator) -> dict
 
 
 def _count_samples(folders: list[Path]) -> int:
-    """How many files 0.npy, 1.npy, … each folder has; all must have the same."""
+    """Counts the files 0.npy, 1.npy, … of each folder; all folders must have the same."""
     names = {folder: _names(folder) for folder in folders}
     number = max(1, *(len(found) for found in names.values()))
     for index in range(number):

@@ -10,19 +10,19 @@ from torch.nn import functional
 
 WIDTHS = (64, 128, 256, 512, 512)
 BELOW = (64, *WIDTHS[:-1])
-"""The width that stage j of the decoder hands down."""
+"""The number of channels that stage j of the decoder passes to stage j - 1."""
 ABOVE = (*WIDTHS[1:], WIDTHS[-1])
-"""The width that stage j of a task's encoder hands up."""
+"""The number of channels that stage j of a task's encoder passes to stage j + 1."""
 STRIDE = 2 ** len(WIDTHS)
 
 
 class SegNetMTAN(nn.Module):
-    """A SegNet that all tasks share, from whose stages each task picks features by attention.
+    """Shares a SegNet among all tasks; each task selects features of its stages by attention.
 
     Only the attention modules are per task; the convolutions behind them are shared as well.
 
     Args:
-        num_tasks: K, for how many tasks there is attention.
+        num_tasks: K, the number of tasks that have attention modules.
     """
 
     def __init__(self, num_tasks: int):
@@ -39,7 +39,7 @@ class SegNetMTAN(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The last decoder features of each task.
+        """Computes the last decoder features of each task.
 
         Args:
             images: [B, 3, H, W], H and W multiples of 32.
@@ -48,7 +48,7 @@ class SegNetMTAN(nn.Module):
             K tensors [B, 64, H, W].
 
         Raises:
-            ValueError: sides that are no multiples of 32.
+            ValueError: a side is no multiple of 32.
         """
         if images.ndim != 4 or images.shape[2] % STRIDE or images.shape[3] % STRIDE:
             raise ValueError(
@@ -60,8 +60,12 @@ class SegNetMTAN(nn.Module):
         return [self._attend(part, encoded, decoded) for part in self.attention]
 
     def _encode(self, x: Tensor) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor], Tensor]:
-        """Each stage's features before and after its second convolutions, each pooling's indices,
-        and what the last pooling left."""
+        """Returns what the decoder and the attention need of the encoder.
+
+        Returns:
+            Each stage's features before and after its second convolutions, each pooling's indices,
+            and the output of the last pooling.
+        """
         encoded, indices = [], []
         for first, second in zip(self.encoder, self.encoder_second, strict=True):
             before = first(x)
@@ -72,7 +76,7 @@ class SegNetMTAN(nn.Module):
         return encoded, indices, x
 
     def _decode(self, x: Tensor, indices: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Each stage's features unpooled and after its second convolutions."""
+        """Returns each stage's features, unpooled and after its second convolutions."""
         decoded = []
         stages = zip(self.decoder, self.decoder_second, indices, strict=True)
         for first, second, index in reversed(list(stages)):
@@ -87,14 +91,14 @@ class SegNetMTAN(nn.Module):
         encoded: list[tuple[Tensor, Tensor]],
         decoded: list[tuple[Tensor, Tensor]],
     ) -> Tensor:
-        """One task's way through the stages, [B, 64, H, W]."""
+        """Computes one task's features [B, 64, H, W], stage after stage."""
         assert isinstance(attention, _TaskAttention)
         below: list[Tensor] = []  # nothing, at the first stage
         for (before, after), attend, block in zip(
             encoded, attention.encoder, self.encoder_blocks, strict=True
         ):
-            seen = torch.cat((before, *below), 1)
-            below = [functional.max_pool2d(block(attend(seen) * after), 2)]
+            features = torch.cat((before, *below), 1)
+            below = [functional.max_pool2d(block(attend(features) * after), 2)]
         (x,) = below
         stages = zip(decoded, attention.decoder, self.decoder_blocks, strict=True)
         for (unpooled, after), attend, block in reversed(list(stages)):
@@ -104,7 +108,7 @@ class SegNetMTAN(nn.Module):
 
 
 class _TaskAttention(nn.Module):
-    """One task's attention modules, by stage."""
+    """Holds one task's attention modules, by stage."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +121,7 @@ class _TaskAttention(nn.Module):
 
 
 class UnitLength(nn.Module):
-    """[B, C, H, W] -> the same, each pixel's vector of length 1.
+    """Scales each pixel's vector in [B, C, H, W] to length 1.
 
     A vector shorter than 1e-12 stays as it is: at 0 the gradient is passed on unchanged.
     """
@@ -128,14 +132,14 @@ class UnitLength(nn.Module):
 
 
 def dense_head(channels: int) -> nn.Sequential:
-    """[B, 64, H, W] -> [B, channels, H, W]: a task's own last two convolutions."""
+    """Makes a task's last two convolutions, from [B, 64, H, W] to [B, channels, H, W]."""
     head = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(64, channels, 1))
     initialise(head)
     return head
 
 
 def initialise(module: nn.Module) -> None:
-    """Xavier-normal weights and zero biases for all convolutions."""
+    """Gives all convolutions Xavier-normal weights and zero biases."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.xavier_normal_(part.weight)
@@ -150,7 +154,8 @@ def _convolution(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _second(stage: int, width: int) -> nn.Sequential:
-    """A stage's convolutions after its first: one in the two stages next to the image, else two."""
+    """Makes a stage's convolutions behind its first: one in the two stages next to the image, else
+    two."""
     return nn.Sequential(*(_convolution(width, width) for _ in range(1 if stage <= 1 else 2)))
 
 

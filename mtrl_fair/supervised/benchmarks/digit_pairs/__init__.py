@@ -1,1 +1,1 @@
-"""Two overlaid digits to be recognised at once."""
+"""Parts of the benchmarks with two overlaid digits."""

@@ -1,4 +1,4 @@
-"""The IDX format of MNIST's files."""
+"""Reads the IDX format of MNIST's files."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mtrl_fair.supervised.data import DataError
+from mtrl_fair.errors import DataError
 
 UNSIGNED_BYTE = 8
 
 
 def read_idx(folder: Path, name: str, rank: int) -> np.ndarray:
-    """The array (uint8) in `name` or `name.gz`.
+    """Returns the array (uint8) in `name` or `name.gz`.
 
     Raises:
-        DataError: neither is there, or the file is truncated, or no IDX file of that rank.
+        DataError: neither file is there, or it is truncated, or it is no IDX file of that rank.
     """
     path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
     if path is None:

@@ -1,4 +1,4 @@
-"""Two handwritten digits in one image, both to be recognised (MultiMNIST and its like)."""
+"""Images with two overlaid handwritten digits, which are both to be recognised."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ FEATURES = 50
 
 
 class DigitPairs(Data):
-    """Pairs of digits, one at the top left and one at the bottom right of a larger image, which has
-    the brighter pixel where they overlap.
+    """Overlays pairs of digits, one at the top left and one at the bottom right of an image.
+
+    Where the digits overlap, the image has the brighter pixel.
 
     Args:
         images: [N, S, S] (uint8), from 0 to `brightest`.
         labels: [N] (int64).
         pairs: [M, 2], indices of the digits at the top left and at the bottom right.
-        offset: pixels between the two corners; the image has S + margin pixels a side.
-        margin: at least the offset.
+        offset: the second digit lies so many pixels below and to the right of the first.
+        margin: the image has S + margin pixels a side; at least the offset.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class DigitPairs(Data):
         return len(self.pairs)
 
     def batch(self, indices: Sequence[int], randomness: Randomness | None) -> tuple[Any, Any]:
-        """Images [B, 1, S + margin, S + margin] in [0, 1] and labels [B, 2]."""
+        """Returns images [B, 1, S + margin, S + margin] in [0, 1] and labels [B, 2]."""
         pairs = self.pairs[list(indices)]
         first, second = self.images[pairs[:, 0]], self.images[pairs[:, 1]]
         near, far = self.offset, self.margin - self.offset
@@ -64,7 +65,7 @@ class DigitPairs(Data):
 
 
 def random_pairs(digits: Tensor, number: int, seed: int) -> Tensor:
-    """[number, 2], pairs of the given digits; each digit is at the top left equally often.
+    """Draws pairs of the given digits, [number, 2]; each is at the top left equally often.
 
     Args:
         digits: [N], indices.
@@ -78,7 +79,7 @@ def random_pairs(digits: Tensor, number: int, seed: int) -> Tensor:
 
 
 class DigitPairBenchmark(Benchmark):
-    """Which digit is at the top left, and which at the bottom right."""
+    """Asks which digit is at the top left, and which at the bottom right."""
 
     tasks = tuple(
         Task(name, (Metric("accuracy", higher_is_better=True),)) for name in ("left", "right")
@@ -95,8 +96,11 @@ class DigitPairBenchmark(Benchmark):
 
 
 def digit_network(trunk: nn.Module, flat: int, tasks: Sequence[int]) -> MultiTaskModel:
-    """Convolutions that end in `flat` numbers, a shared layer of 50, and for each task a head with
-    50 hidden units."""
+    """Makes a network of the trunk, a shared layer of 50 units, and a head for each task.
+
+    Args:
+        trunk: convolutions, whose output has `flat` numbers per sample.
+    """
     heads = [
         nn.Sequential(nn.Linear(FEATURES, FEATURES), nn.ReLU(), nn.Linear(FEATURES, CLASSES))
         for _ in tasks

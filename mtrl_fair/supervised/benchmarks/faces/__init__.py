@@ -1,1 +1,1 @@
-"""Attributes of faces."""
+"""Parts of the benchmark on attributes of faces."""

@@ -1,4 +1,4 @@
-"""Faces with 40 binary attributes each, from CelebA's files."""
+"""Reads faces and their binary attributes from CelebA's files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mtrl_fair.supervised.data import DataError, Samples
+from mtrl_fair.errors import DataError
+from mtrl_fair.supervised.data import Samples
 
 IMAGES = "img_align_celeba"
 LABELS = "list_attr_celeba.txt"
@@ -21,21 +22,21 @@ SIZE = 64
 
 
 class Listing(NamedTuple):
-    """What CelebA's text files say about the images, in their order."""
+    """The content of CelebA's text files, one entry per image."""
 
     names: list[str]
     labels: Tensor
     """[N, attributes] (uint8), 0 or 1."""
     parts: np.ndarray
-    """[N] (int64): 0 train, 1 validation, 2 test."""
+    """[N] (int64): 0 is train, 1 is validation, 2 is test."""
 
 
 class Faces(Samples):
-    """Images [3, 64, 64] (float32, RGB, 0 to 1) and their labels [attributes] (float32, 0 or 1).
+    """Loads images [3, 64, 64] (float32, RGB, 0 to 1) and labels [attributes] (float32, 0 or 1).
 
     Args:
-        folder: with the image files, of any size each.
-        names: of the N files.
+        folder: the folder with the image files, which may have any size.
+        names: the names of the N files.
         labels: [N, attributes] (uint8).
     """
 
@@ -48,7 +49,7 @@ class Faces(Samples):
         return len(self.names)
 
     def sample(self, index: int, generator: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        """The image is resized whole, bilinearly; there is no augmentation.
+        """Returns the full image, resized bilinearly, and its labels; there is no augmentation.
 
         Raises:
             DataError: the file is missing, cut off or no image.
@@ -64,10 +65,10 @@ class Faces(Samples):
 
 
 def read_listing(folder: Path, attributes: Sequence[str]) -> Listing:
-    """Reads the labels and the partition, and looks whether every listed image is there.
+    """Reads the labels and the partition, and checks that every listed image is there.
 
     Raises:
-        DataError: something is missing or not as it must be.
+        DataError: something is missing or wrong.
     """
     names, labels = _read_labels(folder / LABELS, attributes)
     parts = _read_partition(folder / PARTITION, names)

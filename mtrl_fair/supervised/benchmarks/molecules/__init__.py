@@ -1,1 +1,1 @@
-"""Properties of molecules."""
+"""Parts of the benchmark on properties of molecules; they need torch_geometric."""

@@ -1,4 +1,4 @@
-"""QM9's molecules as complete graphs. Needs torch_geometric."""
+"""Reads QM9's molecules and makes complete graphs of them; needs torch_geometric."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.datasets import QM9
 
-from mtrl_fair.supervised.data import Data, DataError, Randomness
+from mtrl_fair.errors import DataError
+from mtrl_fair.supervised.data import Data, Randomness
 
 ATOM_FEATURES, BOND_TYPES, TARGETS = 11, 4, 19
 
@@ -26,24 +27,24 @@ class Molecules(NamedTuple):
     positions: Tensor
     """[N, 3], in ångström."""
     bonds: Tensor
-    """[2, E] (int64), the two atoms, counted within their molecule."""
+    """[2, E] (int64), the two atoms of each bond, counted within their molecule."""
     bond_types: Tensor
     """[E, 4], one-hot: single, double, triple, aromatic."""
     properties: Tensor
     """[M, 19], torch_geometric's targets in its units."""
     first_atom: Tensor
-    """[M + 1], where a molecule's atoms begin; the last is N."""
+    """[M + 1], the index of each molecule's first atom; the last entry is N."""
     first_bond: Tensor
-    """[M + 1], where a molecule's bonds begin; the last is E."""
+    """[M + 1], the index of each molecule's first bond; the last entry is E."""
 
 
 class CompleteGraphs(Data):
-    """Molecules as graphs in which every atom is joined to every other.
+    """Returns molecules as graphs in which every atom is joined to every other.
 
     Args:
-        molecules: all of them.
-        targets: [M, K] (float32), theirs.
-        chosen: [N], which of them belong here.
+        molecules: all molecules.
+        targets: [M, K] (float32), of all molecules.
+        chosen: [N], the indices of the molecules in this data set.
     """
 
     def __init__(self, molecules: Molecules, targets: Tensor, chosen: Tensor):
@@ -55,13 +56,13 @@ class CompleteGraphs(Data):
         return len(self.chosen)
 
     def batch(self, indices: Sequence[int], randomness: Randomness | None) -> tuple[Batch, Tensor]:
-        """Inputs: a torch_geometric `Batch` of `complete_graphs`; targets [B, K]."""
+        """Returns a torch_geometric `Batch` of `complete_graphs`, and targets [B, K]."""
         chosen = self.chosen[torch.as_tensor(indices)]
         return complete_graphs(self.molecules, chosen), self.targets[chosen]
 
 
 class LocalQM9(QM9):
-    """torch_geometric's data set, except that it never downloads."""
+    """Is torch_geometric's data set, except that it never downloads."""
 
     has_download = False
 
@@ -118,7 +119,7 @@ def read_molecules(folder: Path) -> Molecules:
 
 
 def complete_graphs(molecules: Molecules, chosen: Tensor) -> Batch:
-    """The complete graphs of some molecules, without self-loops.
+    """Makes the complete graphs of some molecules, without self-loops.
 
     Args:
         chosen: [B] (int64).
@@ -160,7 +161,15 @@ def complete_graphs(molecules: Molecules, chosen: Tensor) -> Batch:
 
 
 def _rows(first: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of what belongs to the chosen molecules: rows, position of the molecule, new starts."""
+    """Selects the rows (atoms or bonds) of the chosen molecules.
+
+    Args:
+        first: [M + 1], the index of each molecule's first row.
+
+    Returns:
+        The N selected rows, each row's position in `chosen` [N], and the index of the first
+        selected row of each chosen molecule [B + 1].
+    """
     counts = first[chosen + 1] - first[chosen]
     owner = torch.repeat_interleave(counts)
     starts = _starts(counts)

@@ -1,4 +1,4 @@
-"""Message passing on complete graphs of molecules (Gilmer et al. 2017). Needs torch_geometric."""
+"""Message passing on complete graphs of molecules (Gilmer et al. 2017); needs torch_geometric."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from mtrl_fair.supervised.benchmarks.molecules.graphs import ATOM_FEATURES, BOND
 
 
 class MoleculeNetwork(nn.Module):
-    """Graphs -> features [B, width], the trunk for molecules.
+    """Maps graphs to features [B, width], the trunk for molecules.
 
-    Each round, an atom receives the mean of all other atoms' states, each through a matrix that a
-    network makes of the edge, and a GRU takes it in. Set2Set reads the states out.
+    In each round, an atom receives the mean of all other atoms' states, each multiplied by a matrix
+    that a network computes from the edge. A GRU updates the atom's state with it. In the end,
+    Set2Set summarises the states of a molecule.
     """
 
     width, edge_width, rounds = 64, 128, 3
@@ -33,7 +34,7 @@ class MoleculeNetwork(nn.Module):
         self.output = nn.Linear(2 * self.width, self.width)
 
     def forward(self, graphs: Batch) -> Tensor:
-        """The features of each graph in a `Batch`."""
+        """Computes the features of each graph in a `Batch`."""
         state = functional.relu(self.embedding(graphs.x))
         for _ in range(self.rounds):
             message = self.message(state, graphs.edge_index, graphs.edge_attr)

@@ -1,0 +1,64 @@
+"""The task losses of a batch, and their α-fair transformation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtrl_fair.errors import LossBoundError
+from mtrl_fair.losses import alpha_fair_loss
+from mtrl_fair.supervised.benchmark import Benchmark
+from mtrl_fair.supervised.model import MultiTaskModel
+
+
+def task_losses(
+    model: MultiTaskModel, benchmark: Benchmark, tasks: Sequence[int], inputs: Any, targets: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Computes the losses of a batch for the tasks that the model has heads for.
+
+    Args:
+        tasks: K indices of the benchmark's tasks, one for each head.
+
+    Returns:
+        Task losses [K], and which tasks the batch says anything about [K] (bool; None: all).
+    """
+    outputs = model(inputs)
+    losses = torch.stack(
+        [benchmark.loss(task, output, targets) for task, output in zip(tasks, outputs, strict=True)]
+    )
+    flags = [benchmark.present(task, targets) for task in tasks]
+    present = [flag for flag in flags if flag is not None]
+    if not present:
+        return losses, None
+    always = torch.ones_like(present[0])
+    return losses, torch.stack([always if flag is None else flag for flag in flags])
+
+
+def transform_losses(
+    losses: Tensor, present: Tensor | None, exponent: float | None, names: Sequence[str]
+) -> Tensor:
+    """Applies the α-fair transformation (paper section 6, `alpha_fair_loss`) to task losses [K].
+
+    Args:
+        present: [K] (bool), the tasks whose losses must be positive; None: all.
+        exponent: α of the transformation; None: the losses stay as they are.
+        names: of the K tasks, for messages.
+
+    Raises:
+        LossBoundError: a loss of a present task is not positive.
+    """
+    if exponent is None:
+        return losses
+    try:
+        return alpha_fair_loss(losses, exponent, present)
+    except ValueError as error:
+        counted = losses if present is None else losses.where(present, 1)
+        found = zip(names, counted.tolist(), strict=True)
+        wrong = ", ".join(f"{name} has {loss:.4g}" for name, loss in found if not loss > 0)
+        raise LossBoundError(
+            f"the α-fair transformation needs positive losses, but {wrong}: train without"
+            " --alpha-fair"
+        ) from error
