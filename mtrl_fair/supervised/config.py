@@ -1,4 +1,4 @@
-"""What one supervised training is made of."""
+"""The settings of one supervised training."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ MAY_CHANGE = frozenset({"data", "device", "threads", "loader_workers"})
 
 @dataclass(frozen=True)
 class SupervisedConfig:
-    """One training: a benchmark, a method, a seed. Equal configurations give equal numbers on the
-    CPU."""
+    """The settings of one training: a benchmark, a method, a seed.
+
+    Equal settings give equal numbers on the CPU.
+    """
 
     benchmark: str
     data: str | None = None
@@ -35,7 +37,7 @@ class SupervisedConfig:
     task: str | None = None
     """Train on this task alone, for the single-task baseline; None: on all."""
     seed: int = 0
-    """Of initialisation, order, augmentation and the combiner's own random numbers."""
+    """Seed of initialisation, order, augmentation, and a combiner that draws random numbers."""
     combiner: str = "fairgrad"
     alpha: float = 2.0
     """Fairness exponent (fairgrad)."""
@@ -51,13 +53,13 @@ class SupervisedConfig:
     learning_rate: float = 1e-3
     pooling: str = "batch"
     """How nyuv2 and cityscapes average errors of depth and normals: within batches and then over
-    them, as papers do, or over all pixels ("pixels")."""
+    batches, as papers do ("batch"), or over all pixels ("pixels")."""
     threads: int = 1
     loader_workers: int = 0
     device: str = "cpu"
 
     def check(self) -> None:
-        """Raises ValueError on the first value that cannot be meant."""
+        """Raises ValueError on the first value that is wrong."""
         for name in ("epochs", "batch_size", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{flag_name(name)} is {getattr(self, name)}, expected at least 1")
@@ -80,7 +82,7 @@ class SupervisedConfig:
             raise ValueError("--weighted-heads is true, but graddrop has no weights for heads")
 
     def make_benchmark(self) -> Benchmark:
-        """The benchmark on its data.
+        """Makes the benchmark on its data.
 
         Raises:
             DataError, ValueError: see `make_benchmark`.
@@ -91,7 +93,7 @@ class SupervisedConfig:
     def make_combiner(
         self, num_tasks: int, steps_per_epoch: int = 1, min_loss: float = 0.0
     ) -> Combiner:
-        """The combiner with those of its options that the configuration has.
+        """Makes the combiner from the settings that it takes.
 
         Args:
             num_tasks: K.

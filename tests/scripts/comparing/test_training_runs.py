@@ -52,4 +52,4 @@ def test_a_benchmark_stands_for_its_tasks(tmp_path):
 def test_training_ends_at_the_success_that_tables_call_reached():
     mean = float(np.mean((1, 1, 1, 0.82, 0.9, 1, 1, 1, 1, 0.78)))
     assert mean < 0.95  # though it is 475 of 500
-    assert TrainConfig(stop_at_success=0.95).is_over(3000, mean)
+    assert TrainConfig(stop_at_success=0.95).limits_reached(3000, mean)
