@@ -21,7 +21,13 @@ from mtrl_fair.checks import (
 from mtrl_fair.combiners.randomness import Randomness
 from mtrl_fair.combiners.scale import Scale, scale_factor
 from mtrl_fair.errors import NonFiniteError
-from mtrl_fair.gradients.gramian import at_least_float32, converted, gramian_of, per_row, total_norm
+from mtrl_fair.gradients.gramian import (
+    at_least_float32,
+    gramian_of,
+    per_row,
+    total_norm,
+    upcast_if_small,
+)
 from mtrl_fair.gradients.per_task import TaskLossFn, split_rows, task_losses_and_gradients
 
 Gradients = TypeVar("Gradients", Tensor, dict[str, Tensor])
@@ -176,7 +182,7 @@ class Combiner(nn.Module, ABC):
                 f" {sorted({len(gradient) for gradient in named.values()})} rows: one of each per"
                 " task"
             )
-        rows = converted(
+        rows = upcast_if_small(
             {
                 name: gradient.detach().reshape(len(task_losses), -1)
                 for name, gradient in named.items()

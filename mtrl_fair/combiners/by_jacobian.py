@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from mtrl_fair.combiners.base import Aggregate, Combiner
-from mtrl_fair.gradients.gramian import joined
+from mtrl_fair.gradients.gramian import concatenated
 
 
 class JacobianCombiner(Combiner):
@@ -25,7 +25,7 @@ class JacobianCombiner(Combiner):
     def aggregate(
         self, rows: dict[str, Tensor], gramian: Tensor, task_losses: Tensor, present: Tensor
     ) -> Aggregate:
-        direction, weights = self.direct(joined(rows), present)
+        direction, weights = self.direct(concatenated(rows), present)
         parts = direction.split([row.shape[1] for row in rows.values()])
         named = dict(zip(rows, parts, strict=True))
         return Aggregate(named, weights, weights.new_zeros(()))

@@ -26,8 +26,8 @@ from mtrl_fair.gradients.per_task import (
     check_parameters,
     count_tasks,
     detach,
+    head_leaves,
     losses_of,
-    own_leaves,
 )
 
 SMALLEST_WEIGHT = 1e-20  # keeps a head's gradient recoverable from that of the weighted sum
@@ -78,7 +78,7 @@ class LossCombiner(Combiner):
         num_tasks = count_tasks(batch)
         check_parameters(parameters, task_parameters, num_tasks)
         shared = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-        own = own_leaves(task_parameters)
+        own = head_leaves(task_parameters)
         with torch.enable_grad():
             output = task_loss_fn({**shared, **own}, batch)
         losses = losses_of(output, has_aux, num_tasks)

@@ -25,7 +25,7 @@ from mtrl_fair.combiners.methods.pcgrad import PCGrad
 from mtrl_fair.combiners.methods.rlw import RandomLossWeighting
 from mtrl_fair.combiners.methods.si import ScaleInvariant
 from mtrl_fair.combiners.methods.uw import UncertaintyWeighting
-from mtrl_fair.gradients.gramian import joined, weighted_sum
+from mtrl_fair.gradients.gramian import concatenated, weighted_sum
 
 COMBINERS: dict[str, type[Combiner]] = {
     "ls": LinearScalarization,
@@ -77,7 +77,7 @@ class MatrixWeighting(Combiner):
     def aggregate(
         self, rows: dict[str, Tensor], gramian: Tensor, task_losses: Tensor, present: Tensor
     ) -> Aggregate:
-        weights = _check_weights(self.weighting(joined(rows)), gramian).where(present, 0)
+        weights = _check_weights(self.weighting(concatenated(rows)), gramian).where(present, 0)
         return Aggregate(weighted_sum(weights, rows), weights, weights.new_zeros(()))
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 PIECE = 1024
 """Columns in one product of a Gramian."""
-MOST_CONVERTED = 2**23 - 2**12
-"""Numbers that are converted at a time: below 32 MiB of float32, which allocators reuse."""
+MOST_UPCAST = 2**23 - 2**12
+"""Numbers that are upcast at a time: below 32 MiB of float32, which allocators reuse."""
 
 
 def gramian_of(parts: Iterable[Tensor]) -> Tensor:
@@ -33,15 +33,15 @@ def weighted_sum(weights: Tensor, parts: dict[str, Tensor]) -> dict[str, Tensor]
     }
 
 
-def converted(parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    """At least in float32 what is small enough to be kept so; the rest is converted in blocks."""
+def upcast_if_small(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """At least in float32 what is small enough to be kept so; the rest is upcast in blocks."""
     return {
-        name: part if part.numel() > MOST_CONVERTED else at_least_float32(part)
+        name: part if part.numel() > MOST_UPCAST else at_least_float32(part)
         for name, part in parts.items()
     }
 
 
-def joined(parts: dict[str, Tensor]) -> Tensor:
+def concatenated(parts: dict[str, Tensor]) -> Tensor:
     """All parts [K, P] side by side, at least in float32."""
     values = list(parts.values())
     return at_least_float32(values[0] if len(values) == 1 else torch.cat(values, 1))
@@ -72,9 +72,9 @@ def _gramian_of(rows: Tensor) -> Tensor:
 
 
 def _blocks(rows: Tensor) -> Iterator[Tensor]:
-    """Columns of the rows, at least in float32; all at once where nothing is to be converted."""
+    """Columns of the rows, at least in float32; all at once where nothing is to be upcast."""
     size = max(rows.shape[1], 1)
     if torch.promote_types(rows.dtype, torch.float32) != rows.dtype:
-        size = min(size, max(MOST_CONVERTED // len(rows) // PIECE, 1) * PIECE)
+        size = min(size, max(MOST_UPCAST // len(rows) // PIECE, 1) * PIECE)
     for block in rows.split(size, 1):
         yield at_least_float32(block)

@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
-class NotPerTaskError(RuntimeError):
-    """A parameter is used in a way that has no per-task form here."""
+from mtrl_fair.errors import NotPerTaskError
 
 
 class Slot:
@@ -65,19 +63,25 @@ class SharedLinear(torch.autograd.Function):
             for_data = (rows @ matrix.mT).view(data.shape)
         if ctx.per_task:
             weight_slot, bias_slot = ctx.slots
-            apart = _apart(gradient, matrix)
+            output_gradients = _by_task(gradient, matrix)
             if ctx.needs_input_grad[1]:
-                inputs = _apart(data, matrix)
-                left, right = (apart, inputs) if ctx.transposed else (inputs, apart)
+                inputs = _by_task(data, matrix)
+                left, right = (
+                    (output_gradients, inputs) if ctx.transposed else (inputs, output_gradients)
+                )
                 if weight_slot is None:
                     shape = (matrix.mT if ctx.transposed else matrix).shape
-                    for_weight = data.new_empty(apart.shape[1], *shape, dtype=ctx.dtype)
+                    for_weight = data.new_empty(output_gradients.shape[1], *shape, dtype=ctx.dtype)
                     _products_per_task(left, right, for_weight)
                 else:
                     _products_per_task(left, right, weight_slot.tensor)
                     weight_slot.written = True
             if ctx.needs_input_grad[2]:
-                sums = apart.sum(2, dtype=ctx.bias_dtype).movedim(1, 0).reshape(ctx.bias_shape)
+                sums = (
+                    output_gradients.sum(2, dtype=ctx.bias_dtype)
+                    .movedim(1, 0)
+                    .reshape(ctx.bias_shape)
+                )
                 if bias_slot is None:
                     for_bias = sums
                 else:
@@ -96,7 +100,7 @@ def _rows(data: Tensor, matrix: Tensor) -> Tensor:
     return data.reshape(*matrix.shape[:-2], -1, data.shape[-1])
 
 
-def _apart(data: Tensor, matrix: Tensor) -> Tensor:
+def _by_task(data: Tensor, matrix: Tensor) -> Tensor:
     """[*stack, K, ..., size] as [stack, K, rows of a task, size]."""
     num_tasks = data.shape[matrix.ndim - 2]
     return data.reshape(matrix.shape[:-2].numel(), num_tasks, -1, data.shape[-1])

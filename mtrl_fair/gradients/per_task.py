@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from mtrl_fair.gradients.linear import NotPerTaskError, Slot
+from mtrl_fair.errors import NotPerTaskError
+from mtrl_fair.gradients.linear import Slot
 from mtrl_fair.gradients.task_parameter import TaskParameter
 
 TaskLossFn = Callable[[dict[str, Tensor], Any], Any]
@@ -81,7 +82,7 @@ def task_losses_and_gradients(
     num_tasks = count_tasks(batch)
     check_parameters(parameters, task_parameters, num_tasks)
     slots = _slots(parameters, num_tasks, out)
-    own = own_leaves(task_parameters)
+    own = head_leaves(task_parameters)
     gradients: dict[str, Any]
     copies = {
         name: tensor.detach().expand(num_tasks, *tensor.shape).requires_grad_()
@@ -107,13 +108,13 @@ def task_losses_and_gradients(
             output, gradients = _loop(task_loss_fn, parameters, own, batch, num_tasks, has_aux)
     for name, gradient in gradients.items():
         if name in slots:
-            gradients[name] = _settle(slots[name], gradient)
+            gradients[name] = _finish_slot(slots[name], gradient)
         elif gradient is None:
             gradients[name] = torch.zeros_like(leaves[name], memory_format=torch.contiguous_format)
     return detach(output), gradients
 
 
-def own_leaves(task_parameters: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+def head_leaves(task_parameters: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
     """Task parameters as leaves of a new graph."""
     return {
         name: tensor.detach().requires_grad_() for name, tensor in (task_parameters or {}).items()
@@ -141,7 +142,7 @@ def _slots(parameters: Mapping[str, Tensor], num_tasks: int, out: Tensor | None)
     return {name: Slot(tensor) for name, tensor in split_rows(out, parameters).items()}
 
 
-def _settle(slot: Slot, gradient: Tensor | None) -> Tensor:
+def _finish_slot(slot: Slot, gradient: Tensor | None) -> Tensor:
     """The slot's gradients, with what came from uses that did not write there."""
     if gradient is not None and slot.written:
         slot.tensor += gradient

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
-from mtrl_fair.gradients.linear import NotPerTaskError, SharedLinear, Slot
+from mtrl_fair.errors import NotPerTaskError
+from mtrl_fair.gradients.linear import SharedLinear, Slot
 
 
 class TaskParameter(Tensor):
@@ -92,25 +93,6 @@ def shared_linear(data: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
             return SharedLinear.apply(data, weight, bias, False, False, None, None)
         _check_task_major(data, weight.ndim, len(weight.copies), stacked)
         return _apply(data, weight, bias, transposed=False)
-
-
-def task_copies(parameter: Tensor, data: Tensor, stacked: int = 0) -> Tensor:
-    """A parameter [*stack, *shape] in the form that broadcasts with data [*stack, K, …, *shape].
-
-    That is [*stack, 1, …, *shape], and inside a `task_gradients` loss [*stack, K, …, *shape], whose
-    gradients stay apart; "…" are as many dimensions of 1 as the data needs.
-
-    Args:
-        data: whatever the parameter is to meet; only its rank counts.
-        stacked: the number of dimensions in `stack`.
-    """
-    if isinstance(parameter, TaskParameter):
-        aligned = parameter.copies.movedim(0, stacked)
-    else:
-        aligned = parameter.unsqueeze(stacked)
-    for _ in range(data.ndim - aligned.ndim):
-        aligned = aligned.unsqueeze(stacked + 1)
-    return aligned
 
 
 def _of_parameters(func: Any, args: Any, kwargs: Any) -> Any:
