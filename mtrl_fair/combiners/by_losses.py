@@ -20,8 +20,8 @@ from mtrl_fair.gradients.per_task import (
     check_parameters,
     count_tasks,
     detach,
+    head_leaves,
     losses_of,
-    own_leaves,
 )
 
 SMALLEST_WEIGHT = 1e-20
@@ -90,7 +90,7 @@ class LossCombiner(Combiner):
         num_tasks = count_tasks(batch)
         check_parameters(parameters, task_parameters, num_tasks)
         shared = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-        heads = own_leaves(task_parameters)
+        heads = head_leaves(task_parameters)
         with torch.enable_grad():
             output = task_loss_fn({**shared, **heads}, batch)
         task_losses = losses_of(output, has_aux, num_tasks)
