@@ -29,7 +29,7 @@ from mtrl_fair import Combiner, NonFiniteError
 
 
 class Actor:
-    """The policy of K tasks and, with `policy_average_rate`, its running average.
+    """Holds the policy of K tasks and, with `policy_average_rate`, its running average.
 
     Args:
         network: gives the mean and the log standard deviation of each action entry.
@@ -108,6 +108,13 @@ class Actor:
         buffer: Tensor,
     ) -> tuple[Metrics, Float[Tensor, "task batch"]]:
         """Takes one step towards actions of high value and entropy.
+
+        Args:
+            observation: of sampled transitions.
+            noise: standard normal.
+            critic: gives the values; it stays as it is.
+            temperature: the entropy coefficient of each task.
+            buffer: see `CombinedOptimizer.step`.
 
         Returns:
             metrics, and the log probabilities, which the temperature's loss needs.

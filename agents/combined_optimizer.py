@@ -24,7 +24,7 @@ LossFunction = Callable[[dict[str, Tensor], Any], tuple[Tensor, Any]]
 
 
 class CombinedOptimizer:
-    """Adam on one network: shared parameters follow the combiner, each head its own task.
+    """Steps one network with Adam: shared parameters follow the combiner, each head its own task.
 
     Args:
         label: the network's name in metrics and errors.

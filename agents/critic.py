@@ -26,7 +26,7 @@ from mtrl_fair import Combiner
 
 
 class Critic:
-    """Two Q functions for K tasks, which are evaluated together, and their target network.
+    """Evaluates two Q functions for K tasks together, and holds their target network.
 
     Args:
         network: the twin network, with `stack` (2,).

@@ -25,7 +25,7 @@ from mtrl_fair import Combiner
 
 
 class Temperature:
-    """One temperature per task or a single one, which keeps the entropy near its target.
+    """Learns one temperature per task, or a single one, to keep the entropy near its target.
 
     Args:
         num_tasks: K.
