@@ -41,8 +41,8 @@ class LossCombiner(Combiner):
     """Weighs the task losses by their values.
 
     `backward` and `differentiate` take one backward, two with scale="norm". `scalarize` takes none
-    besides that of its user, one with `max_norm`, two with scale="norm". With float16 losses or parameters, the heads
-    of `backward` and `differentiate` take one more.
+    besides that of its user, one with `max_norm`, two with scale="norm". With float16 losses or
+    parameters, the heads of `backward` and `differentiate` take one more.
 
     A method of your own says the weights:
 

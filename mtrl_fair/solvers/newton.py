@@ -28,7 +28,7 @@ UPHILL = 0.1
 """A step is halved while f rises at its end with more than this share of its slope at the start."""
 
 
-def newton(problem: Problem[Array]) -> Array:
+def solve_by_newton(problem: Problem[Array]) -> Array:
     """Solves C v = t v^(-p) by damped Newton steps in z = log v.
 
     In logarithms because v must stay positive, and because v may span many orders of magnitude: a

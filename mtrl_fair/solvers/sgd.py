@@ -12,7 +12,7 @@ MAX_NORM = 1.0
 EPSILON = 1e-8
 
 
-def sgd(problem: Problem[Array]) -> Array:
+def solve_by_sgd(problem: Problem[Array]) -> Array:
     """Minimises ||C v - t (v + eps)^(-p)||^2 by SGD with momentum, its gradient written out.
 
     Returns the best iterate and not the last, as the authors' code does: with 20 clipped steps of
