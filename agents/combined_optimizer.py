@@ -1,4 +1,4 @@
-"""Optimiser steps from per-task losses through a combiner."""
+"""Optimisers whose gradient a combiner makes of the task losses."""
 
 from __future__ import annotations
 
@@ -7,28 +7,32 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from agents.finite_guard import FiniteGuard
+from agents.finite_guard import NonFiniteGuard
 from agents.flat_parameters import FlatParameters
 from agents.networks import TaskNetwork
-from mtrl_fair import Combiner, CombinerInfo, LossCombiner, NonFiniteError
+from mtrl_fair import Combiner, CombinerInfo, Differentiated, LossCombiner, NonFiniteError
 from mtrl_fair.gradients.gramian import per_row
 
-LossFunction = Callable[[dict[str, Tensor], Any], tuple[Tensor, dict[str, Tensor]]]
-"""(parameters, data) -> task losses [K] and metrics."""
+Metrics = dict[str, Tensor]
+"""Detached scalars [], or [K] under keys with the placeholder {task} (docs/metrics.md)."""
+
+LossFunction = Callable[[dict[str, Tensor], Any], tuple[Tensor, Any]]
+"""Maps (parameters by name, data) to task losses [K] and whatever else the caller wants back."""
 
 
 class CombinedOptimizer:
-    """Adam along the combined direction for shared parameters and each head's own gradient.
-
-    A step whose losses or gradients are not finite changes no parameter, nor does any later one
-    until the guard has reported it.
+    """Steps one network with Adam: shared parameters follow the combiner, each head its own task.
 
     Args:
-        label: the name of the network in metric keys and errors.
+        label: the network's name in metrics and errors.
         network: its parameters become views of one vector.
-        max_grad_norm: the clip of the direction and, separately, of each task's head.
+        combiner: makes one direction of the task gradients.
+        learning_rate: of Adam, for the network and for what the combiner itself learns.
+        max_grad_norm: the clip of the direction and, separately, of each task's head. None: off.
+        guard: is told of numbers that are not finite.
     """
 
     def __init__(
@@ -38,7 +42,7 @@ class CombinedOptimizer:
         combiner: Combiner,
         learning_rate: float,
         max_grad_norm: float | None,
-        guard: FiniteGuard,
+        guard: NonFiniteGuard,
     ):
         self.label = label
         self.combiner = combiner
@@ -48,86 +52,118 @@ class CombinedOptimizer:
         # A combiner may learn something itself, such as the log-variances of "uw".
         self.adam = make_adam([self.parameters.vector, *combiner.parameters()], learning_rate)
 
-    def step(self, task_loss_fn: LossFunction, data: Any, buffer: Tensor) -> dict[str, Tensor]:
-        """Takes one step.
+    def step(
+        self, task_loss_fn: LossFunction, data: tuple[Tensor, ...], buffer: Tensor
+    ) -> tuple[Metrics, Any]:
+        """Takes one step: task gradients, combined direction, clip, Adam.
 
         Args:
-            data: a tuple of tensors [K, B, …].
+            task_loss_fn: the task losses, and what else it returns.
+            data: tensors [K, B, …].
             buffer: vector whose first `buffer_size(K)` entries are overwritten.
 
         Returns:
-            metrics: scalars [], or [K] under keys with the placeholder {task}.
+            metrics, and what `task_loss_fn` returned besides the losses, detached.
 
         Raises:
             NonFiniteError: on the CPU; elsewhere only the guard's `check` raises, because looking
                 would make the host wait for the device.
         """
-        num_tasks = len(data[0])
-        jacobian = None
-        if not self.needs_losses_only:
-            jacobian = buffer[: self.buffer_size(num_tasks)].view(num_tasks, -1)
-        shared, own = self.parameters.shared, self.parameters.own
-        for parameter in self.combiner.parameters():
-            parameter.grad = None  # the combiner adds to it
-        with naming(self.label):
-            (losses, metrics), direction, own_gradients, info = self.combiner.differentiate(
-                task_loss_fn, shared, data, own, has_aux=True, out=jacobian
-            )
-        head_norms = _norms_per_task(own_gradients, losses)
-        seen = losses + head_norms
-        if not self.needs_losses_only:
-            seen = seen + info.gradient_norms
-        combined = info.direction_norm + info.weights.sum()
-        found_inf = self.guard.see(self.label, seen, combined)
-        shrink, shrink_heads = torch.ones_like(info.direction_norm), torch.ones_like(head_norms)
-        if self.max_grad_norm is not None:
-            shrink = (self.max_grad_norm / info.direction_norm.clamp(min=1e-12)).clamp(max=1)
-            shrink_heads = (self.max_grad_norm / head_norms.clamp(min=1e-12)).clamp(max=1)
-        for name, part in direction.items():
-            torch.mul(part, shrink, out=self.parameters.gradients[name])
-        for name, rows in own_gradients.items():
-            factor = per_row(shrink_heads, rows)
-            torch.mul(rows, factor, out=self.parameters.gradients[name])
+        (losses, aux), direction, head_gradients, info = self._differentiate(
+            task_loss_fn, data, buffer
+        )
+        head_norms = _norms_per_task(head_gradients, losses)
+        found_inf = self._record(losses, head_norms, info)
+        self._write_direction(direction, info.direction_norm)
+        self._write_head_gradients(head_gradients, head_norms)
         guarded_step(self.adam, found_inf)
         if not losses.is_cuda:
             self.guard.check()
         if self.combiner.uses_after_step:
             with torch.no_grad():
-                self.combiner.after_step(task_loss_fn({**shared, **own}, data)[0])
-        return {
-            **metrics,
+                parameters = {**self.parameters.shared, **self.parameters.heads}
+                self.combiner.after_step(task_loss_fn(parameters, data)[0])
+        metrics = {
             f"losses/{self.label}": losses.mean(),
             f"losses/{self.label}/{{task}}": losses,
             f"fairness/head_gradient_norm/{{task}}/{self.label}": head_norms,
-            **describe(info, self.label, saw_gradients=not self.needs_losses_only),
+            **combiner_metrics(info, self.label, has_task_gradients=not self.is_loss_based),
         }
+        return metrics, aux
 
     @property
-    def needs_losses_only(self) -> bool:
+    def is_loss_based(self) -> bool:
         """Whether steps take one ordinary backward, without task gradients."""
         return isinstance(self.combiner, LossCombiner)
 
     def buffer_size(self, num_tasks: int) -> int:
-        """How many numbers the task gradients of a step are."""
-        return 0 if self.needs_losses_only else num_tasks * self.parameters.num_shared
+        """Returns how many numbers the task gradients of a step are."""
+        return 0 if self.is_loss_based else num_tasks * self.parameters.num_shared
+
+    def _differentiate(
+        self, task_loss_fn: LossFunction, data: tuple[Tensor, ...], buffer: Tensor
+    ) -> Differentiated:
+        num_tasks = len(data[0])
+        jacobian = None
+        if not self.is_loss_based:
+            jacobian = buffer[: self.buffer_size(num_tasks)].view(num_tasks, -1)
+        for parameter in self.combiner.parameters():
+            parameter.grad = None  # the combiner adds to it
+        with errors_name(self.label):
+            return self.combiner.differentiate(
+                task_loss_fn,
+                self.parameters.shared,
+                data,
+                self.parameters.heads,
+                has_aux=True,
+                out=jacobian,
+            )
+
+    def _record(
+        self, losses: Float[Tensor, " task"], head_norms: Float[Tensor, " task"], info: CombinerInfo
+    ) -> Float[Tensor, ""]:
+        # Numbers of different units are added for one reason: a sum is finite only if every term
+        # is, and one look at it costs less than one look at each.
+        per_task = losses + head_norms
+        if not self.is_loss_based:
+            per_task = per_task + info.gradient_norms
+        combined = info.direction_norm + info.weights.sum()
+        return self.guard.record(self.label, per_task, combined)
+
+    def _write_direction(self, direction: dict[str, Tensor], norm: Float[Tensor, ""]) -> None:
+        factor = self._clip_factor(norm)
+        for name, part in direction.items():
+            torch.mul(part, factor, out=self.parameters.gradients[name])
+
+    def _write_head_gradients(
+        self, gradients: dict[str, Tensor], norms: Float[Tensor, " task"]
+    ) -> None:
+        factors = self._clip_factor(norms)
+        for name, rows in gradients.items():
+            torch.mul(rows, per_row(factors, rows), out=self.parameters.gradients[name])
+
+    def _clip_factor(self, norm: Tensor) -> Tensor:
+        if self.max_grad_norm is None:
+            return torch.ones_like(norm)
+        return (self.max_grad_norm / norm.clamp(min=1e-12)).clamp(max=1)
 
 
 @contextlib.contextmanager
-def naming(label: str) -> Iterator[None]:
-    """Errors of a combiner say whose losses or gradients were not finite."""
+def errors_name(label: str) -> Iterator[None]:
+    """Makes a combiner's errors say whose losses or gradients were not finite."""
     try:
         yield
     except NonFiniteError as error:
         raise NonFiniteError(f"{label} {error.what}", error.tasks) from error
 
 
-def describe(info: CombinerInfo, label: str, *, saw_gradients: bool) -> dict[str, Tensor]:
-    """What a combiner did, as metrics (docs/metrics.md)."""
+def combiner_metrics(info: CombinerInfo, label: str, *, has_task_gradients: bool) -> Metrics:
+    """Returns what a combiner did, as metrics (docs/metrics.md)."""
     metrics = {
         f"fairness/weight/{{task}}/{label}": info.weights,
         f"fairness/direction_norm/{label}": info.direction_norm,
     }
-    if not saw_gradients:
+    if not has_task_gradients:
         return metrics
     metrics |= {
         f"fairness/gradient_norm/{{task}}/{label}": info.gradient_norms,
@@ -144,7 +180,7 @@ def describe(info: CombinerInfo, label: str, *, saw_gradients: bool) -> dict[str
 
 
 def make_adam(parameters: list[Tensor], learning_rate: float) -> torch.optim.Adam:
-    """Adam in one pass over the parameters, whose step can be captured in a CUDA graph."""
+    """Makes an Adam that takes one pass over the parameters and fits into a CUDA graph."""
     capturable = parameters[0].is_cuda
     adam = torch.optim.Adam(parameters, lr=learning_rate, fused=True, capturable=capturable)
     # No warning that the steps before the capture are not captured.
@@ -152,12 +188,35 @@ def make_adam(parameters: list[Tensor], learning_rate: float) -> torch.optim.Ada
     return adam
 
 
-def guarded_step(adam: torch.optim.Adam, found_inf: Tensor) -> None:
-    """A step that changes nothing where `found_inf`, [] float32, is 1 and not 0."""
+def guarded_step(adam: torch.optim.Adam, found_inf: Float[Tensor, ""]) -> None:
+    """Takes a step, which changes nothing where `found_inf` is 1 and not 0."""
     adam.found_inf = found_inf  # type: ignore[attr-defined]
     adam.step()
 
 
-def _norms_per_task(gradients: dict[str, Tensor], losses: Tensor) -> Tensor:
+def check_adam_state(name: str, adam: torch.optim.Adam, state: dict[str, Any]) -> None:
+    """Raises ValueError unless a saved state is of as many parameters as the optimiser has."""
+    saved, present = (
+        sum(len(group["params"]) for group in groups)
+        for groups in (state["param_groups"], adam.param_groups)
+    )
+    if saved != present:
+        raise ValueError(
+            f"the saved optimiser of the {name} holds {saved} parameters, this one {present}: the"
+            " state is from another version of the program (a run's metadata.json names its"
+            " commit) or from other combiners"
+        )
+
+
+def load_adam_state(adam: torch.optim.Adam, state: dict[str, Any]) -> None:
+    """Loads a state, which may come from another device."""
+    adam.load_state_dict(state)
+    for group in adam.param_groups:
+        group["capturable"] = group["params"][0].is_cuda
+
+
+def _norms_per_task(
+    gradients: dict[str, Tensor], losses: Float[Tensor, " task"]
+) -> Float[Tensor, " task"]:
     squares = [gradient.flatten(1).square().sum(1) for gradient in gradients.values()]
     return torch.stack(squares).sum(0).sqrt() if squares else torch.zeros_like(losses)

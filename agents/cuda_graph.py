@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import torch
 
+from agents.combined_optimizer import Metrics
 from agents.replay import ReplayBuffer
-from agents.sac import Metrics, MultiTaskSAC
+from agents.sac import MultiTaskSAC
 
 EAGER_UPDATES = 3
 """Before the capture: optimisers make their state in them, and libraries their workspaces."""
@@ -16,7 +17,9 @@ EAGER_UPDATES = 3
 def make_updater(
     agent: MultiTaskSAC, replay: ReplayBuffer, batch_size: int, *, graph: bool = True
 ) -> Callable[[], Metrics]:
-    """A function that samples and updates: one CUDA graph if the agent is on CUDA and capturable.
+    """Returns a function that samples and updates.
+
+    It is one CUDA graph if the agent is on CUDA and capturable.
 
     Args:
         graph: False never captures.
@@ -25,18 +28,18 @@ def make_updater(
     def update() -> Metrics:
         return agent.update(replay.sample(batch_size))
 
-    if graph and agent.log_temperature.is_cuda and agent.capturable:
+    if graph and agent.temperature.log_temperature.is_cuda and agent.capturable:
         return GraphedUpdate(
             update,
             agent.device,
             lambda: [*agent.generators(), replay.generator],
-            lambda: agent.loads,
+            lambda: agent.state_version,
         )
     return update
 
 
 class GraphedUpdate:
-    """A function of no arguments, captured in a CUDA graph after a few ordinary calls.
+    """Captures a function of no arguments in a CUDA graph, after a few ordinary calls.
 
     Each call overwrites the metrics that the one before returned.
 
@@ -44,7 +47,7 @@ class GraphedUpdate:
         update: only launches kernels: it never waits for the device, and finds and leaves
             everything in the same memory.
         generators: gives all that it draws from.
-        version: gives a number that changes when it is to be captured anew.
+        state_version: gives a number that changes when the update is to be captured anew.
     """
 
     def __init__(
@@ -52,19 +55,19 @@ class GraphedUpdate:
         update: Callable[[], Metrics],
         device: torch.device,
         generators: Callable[[], list[torch.Generator]],
-        version: Callable[[], int],
+        state_version: Callable[[], int],
     ):
         self.update = update
         self.device = device
         self.generators = generators
-        self.version = version
+        self.state_version = state_version
         # Ordinary calls use the stream of the capture, where the libraries' workspaces then are.
         self.stream = torch.cuda.Stream(device)
         self.graph: torch.cuda.CUDAGraph | None = None
         self._start()
 
     def __call__(self) -> Metrics:
-        if self.version() != self.started_with:
+        if self.state_version() != self.captured_version:
             self._start()
         if self.graph is None and self.eager_updates < EAGER_UPDATES:
             self.eager_updates += 1
@@ -75,7 +78,8 @@ class GraphedUpdate:
         return self.metrics
 
     def _start(self) -> None:
-        self.graph, self.eager_updates, self.started_with = None, 0, self.version()
+        self.graph, self.eager_updates = None, 0
+        self.captured_version = self.state_version()
 
     def _update_eagerly(self) -> Metrics:
         current = torch.cuda.current_stream(self.device)

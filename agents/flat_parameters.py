@@ -20,8 +20,8 @@ class FlatParameters:
 
     def __init__(self, network: TaskNetwork):
         named = dict(network.named_parameters())
-        own = network.task_parameter_names()
-        names = sorted(named, key=lambda name: name in own)
+        head_names = network.task_parameter_names()
+        names = sorted(named, key=lambda name: name in head_names)
         self.vector = nn.Parameter(
             torch.cat([named[name].detach().flatten() for name in names]), requires_grad=False
         )
@@ -33,8 +33,8 @@ class FlatParameters:
         for name in names:
             named[name].data = values[name]
             named[name].grad = gradients[name]
-        self.shared = {name: values[name] for name in names if name not in own}
-        self.own = {name: values[name] for name in names if name in own}
+        self.shared = {name: values[name] for name in names if name not in head_names}
+        self.heads = {name: values[name] for name in names if name in head_names}
         self.gradients = gradients
         self.num_shared = sum(value.numel() for value in self.shared.values())
 

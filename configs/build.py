@@ -9,33 +9,38 @@ import numpy as np
 import torch
 
 from agents import MultiTaskSAC, ReplayBuffer
-from configs import TrainConfig
+from configs.config import TrainConfig
 from envs import MetaWorldVectorEnv, TaskSet, make_vec
 from envs.constants import ACTION_SIZE, OBSERVATION_SIZE
 from mtrl_fair import Combiner
 from mtrl_fair.combiners.registry import make_combiner_from_settings
 
 PARTS = ("agent", "replay", "critic", "actor", "temperature", "exploration")
-"""What draws from a generator of its own. Their order decides the seeds: new ones go to the end."""
+"""Parts that draw from a generator of their own. A new one goes to the end, because the order
+decides the seeds: any other place would change the numbers of every run."""
 
 
 def part_seed(config: TrainConfig, part: str) -> int:
-    """The seed of a part: generators that had the run's seed would draw the same numbers."""
+    """Returns the seed of a part.
+
+    If all parts had the run's seed, their generators would draw the same numbers.
+    """
     sequence = np.random.SeedSequence(config.seed, spawn_key=(PARTS.index(part),))
     return int(sequence.generate_state(1)[0])
 
 
 def build_task_set(config: TrainConfig) -> TaskSet:
-    """The tasks and their goals, once for training and evaluation."""
+    """Returns the tasks and their goals, which training and evaluation share."""
     return TaskSet.make(config.tasks, config.seed).first_goals(config.environment.num_goals)
 
 
 def build_envs(
     config: TrainConfig, task_set: TaskSet, device: torch.device, *, evaluation: bool = False
 ) -> MetaWorldVectorEnv:
-    """Training environments, or evaluation ones, which take goals in turn and end at success.
+    """Makes the training environments, or evaluation ones, which take the goals in turn and end an
+    episode at success.
 
-    The process of the learner steps a share of them, unless it updates meanwhile.
+    The process of the learner steps a share of the tasks, unless it updates meanwhile.
     """
     return make_vec(
         task_set,
@@ -51,23 +56,25 @@ def build_envs(
 
 
 def overlaps(config: TrainConfig, device: torch.device) -> bool:
-    """Whether updates run while the environments step."""
+    """Returns whether updates run while the environments step."""
     overlap = config.environment.overlap
     return overlap == "on" or (overlap == "auto" and device.type == "cuda")
 
 
-def settle_overlap(config: TrainConfig, device: torch.device) -> TrainConfig:
-    """The configuration with what "auto" means on the device, so that a run that is resumed on
-    another one goes on as it was."""
+def resolve_overlap(config: TrainConfig, device: torch.device) -> TrainConfig:
+    """Returns the configuration with "auto" replaced by its meaning on the device.
+
+    So a run that is resumed on another device goes on as it was.
+    """
     overlap: Literal["on", "off"] = "on" if overlaps(config, device) else "off"
     return replace(config, environment=replace(config.environment, overlap=overlap))
 
 
 def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> MultiTaskSAC:
-    """The agent, with a combiner for the critic and one for the actor."""
+    """Makes the agent with its combiners."""
     temperature_combiner = (
         build_combiner(config, num_tasks, "temperature")
-        if config.agent.combine_temperature
+        if "temperature" in config.combined_networks()
         else None
     )
     return MultiTaskSAC(
@@ -86,12 +93,14 @@ def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> Mu
 
 
 def build_combiner(config: TrainConfig, num_tasks: int, network: str) -> Combiner:
-    """The configured combiner of "critic", "actor" or "temperature", given the options it has."""
+    """Makes the combiner of "critic", "actor" or "temperature" from the settings that it takes."""
     settings = {
+        # First, so that no free option can replace a setting that has a flag.
         **config.combining.options,
         **config.fairgrad_options(),
         "scale": config.combining.scale,
         "weighted_heads": config.combining.weighted_heads,
+        # The critic's losses are squares.
         "min_loss": 0.0 if network == "critic" else config.combining.actor_min_loss,
         "seed": part_seed(config, network),
     }
@@ -99,7 +108,7 @@ def build_combiner(config: TrainConfig, num_tasks: int, network: str) -> Combine
 
 
 def build_replay(config: TrainConfig, num_tasks: int, device: torch.device) -> ReplayBuffer:
-    """An empty replay buffer."""
+    """Makes an empty replay buffer."""
     return ReplayBuffer(
         num_tasks,
         config.agent.replay_capacity,

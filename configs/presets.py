@@ -9,7 +9,7 @@ from configs.config import CombinerConfig, EnvironmentConfig, TrainConfig
 
 _FAIRGRAD = TrainConfig()
 _SMALL_NETWORK = NetworkConfig(width=256, layer_norm=True)
-# Chosen by what it reaches per minute on two cores (docs/results.md).
+# Chosen by the success that it reaches per minute on two cores (docs/results.md).
 _SMALL = replace(
     _FAIRGRAD,
     total_steps=640_000,

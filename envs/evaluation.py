@@ -27,18 +27,13 @@ class Evaluation(NamedTuple):
 
     @property
     def standard_error(self) -> Float[np.ndarray, " task"]:
-        """Of each success rate, sqrt(p (1 - p) / episodes)."""
+        """Returns the standard error of each success rate, sqrt(p (1 - p) / episodes)."""
         return np.sqrt(self.success * (1 - self.success) / self.successes.shape[1])
 
     @property
     def mean_success(self) -> float:
-        """The mean over tasks."""
+        """Returns the mean of the success rates over tasks."""
         return float(self.success.mean())
-
-
-def reaches(mean_success: float, level: float) -> bool:
-    """Whether a mean of rates is at least a level; rounding decides no tie."""
-    return mean_success >= level - 1e-9
 
 
 def evaluate(

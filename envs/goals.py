@@ -25,9 +25,7 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from envs.constants import NUM_GOALS
 
 FORMAT = 1
-"""Of the file, and part of its name."""
-
-"""The package's, of each task."""
+"""The version of the files' format, and part of their names."""
 
 _UNUSABLE = (OSError, ValueError, TypeError, KeyError, RecursionError)
 _folders_warned_of: set[str] = set()
@@ -36,7 +34,7 @@ _folders_warned_of: set[str] = set()
 def load_or_draw(
     tasks: str, names: Sequence[str], seed: int, draw: Callable[[], list[metaworld.Task]]
 ) -> list[metaworld.Task]:
-    """The training tasks of a benchmark: equal to those of `draw()`, byte for byte.
+    """Returns the training tasks of a benchmark: equal to those of `draw()`, byte for byte.
 
     A file that cannot be used is replaced, and a folder that cannot be written is done without:
     either costs a RuntimeWarning and the drawing, never the run. Numpy's global random state stays
@@ -65,11 +63,13 @@ def load_or_draw(
 
 
 def draw_goals(names: Sequence[str], seed: int) -> list[metaworld.Task]:
-    """What the package's benchmarks draw: `metaworld.MT10(seed).train_tasks`, byte for byte.
+    """Draws what the package's benchmarks draw: `metaworld.MT10(seed).train_tasks`, byte for byte.
 
     The package resets each environment for each goal, half a second per task. What it draws does
     not depend on what it simulates on the way.
     """
+    # Imported only where goals are drawn: when it is imported, the engine compares its functions
+    # with the libraries' own, a tenth of a second, and even `train.py --help` imports this file.
     from envs.engine.environment import fast_class
 
     state = np.random.get_state()
@@ -89,15 +89,16 @@ def draw_goals(names: Sequence[str], seed: int) -> list[metaworld.Task]:
 
 
 def cache_folder() -> Path:
-    """`goals` in `$MTRL_FAIR_CACHE`, else in `mtrl-fair` in `$XDG_CACHE_HOME` or `~/.cache`.
+    """Returns the folder of the files: `goals` in `$MTRL_FAIR_CACHE`, else in `mtrl-fair` in
+    `$XDG_CACHE_HOME` or `~/.cache`.
 
     Raises:
         RuntimeError: it is below the home folder, and there is none.
     """
-    own, shared = (os.environ.get(name, "") for name in ("MTRL_FAIR_CACHE", "XDG_CACHE_HOME"))
+    cache, xdg_cache = (os.environ.get(name, "") for name in ("MTRL_FAIR_CACHE", "XDG_CACHE_HOME"))
     # XDG: "if an implementation encounters a relative path [...] it should ignore it".
-    caches = Path(shared if os.path.isabs(shared) else "~/.cache")
-    return (Path(own) if own else caches / "mtrl-fair").expanduser() / "goals"
+    caches = Path(xdg_cache if os.path.isabs(xdg_cache) else "~/.cache")
+    return (Path(cache) if cache else caches / "mtrl-fair").expanduser() / "goals"
 
 
 def _load(path: Path, key: str, names: Sequence[str]) -> list[metaworld.Task] | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 
-from envs.constants import MAX_EPISODE_STEPS
+from typing_extensions import Unpack
+
 from envs.tasks import TaskSet
-from envs.vector import GoalOrder, MetaWorldVectorEnv, RewardVersion
+from envs.vector import MetaWorldVectorEnv, RewardVersion, VectorOptions
 
 
 def make_vec(
@@ -16,16 +17,10 @@ def make_vec(
     reward_version: RewardVersion = "v2",
     num_workers: int | None = None,
     *,
-    caller_steps: bool = False,
     envs_per_task: int = 1,
-    max_episode_steps: int = MAX_EPISODE_STEPS,
-    stagger: bool = False,
-    goal_order: GoalOrder = "random",
-    terminate_on_success: bool = False,
-    all_infos: bool = False,
-    timeout: float = 30.0,
+    **options: Unpack[VectorOptions],
 ) -> MetaWorldVectorEnv:
-    """A vector environment with a row per task, stepped by worker processes.
+    """Makes a vector environment with a row per task, stepped by worker processes.
 
     Args:
         tasks: "mt10", "mt25", "mt50", a task name, a list of task names, or a `TaskSet`, so that
@@ -34,20 +29,22 @@ def make_vec(
         reward_version: the package's `reward_function_version`; "v2" ranges from 0 to 10.
         num_workers: processes that step the rows; by default as many as usable cores, at most one
             per row.
-        caller_steps: let this process be one of them: it steps its share in `step_wait`, without
-            the time that processes take to wake each other. On few cores that is faster, unless
-            the caller computes between `step_async` and `step_wait`. These rows have no time limit,
-            a crash of MuJoCo in them ends the caller, an interrupt (KeyboardInterrupt) among them
-            makes the environment unusable, and they follow the caller's floating-point mode
-            (`torch.set_flush_denormal`).
         envs_per_task: rows per task, next to each other, each with goals in an order of its own.
-        max_episode_steps: steps until truncation, at most 500.
-        stagger: spread the ends of the first episodes evenly, so that not all rows end at once:
-            of K rows, row k's first episode after a reset of all has (k + 1) / K of the steps.
-        goal_order: at each reset, a random goal (training) or the next one (evaluation).
-        terminate_on_success: end an episode at its first success (evaluation).
-        all_infos: fill in all the package's infos (`INFO_KEYS`), not only success.
-        timeout: seconds after which a worker that does not answer is given up.
+        caller_steps (bool, False): let this process be one of them: it steps its share in
+            `step_wait`, without the time that processes take to wake each other. On few cores that
+            is faster, unless the caller computes between `step_async` and `step_wait`. These rows
+            have no time limit, a crash of MuJoCo in them ends the caller, an interrupt
+            (KeyboardInterrupt) among them makes the environment unusable, and they follow the
+            caller's floating-point mode (`torch.set_flush_denormal`).
+        max_episode_steps (int, 500): steps until truncation, at most 500.
+        stagger (bool, False): spread the ends of the first episodes evenly, so that not all rows
+            end at once: of K rows, row k's first episode after a reset of all has (k + 1) / K of
+            the steps.
+        goal_order ("random" or "sequential", "random"): at each reset, a random goal (training) or
+            the next one (evaluation).
+        terminate_on_success (bool, False): end an episode at its first success (evaluation).
+        all_infos (bool, False): fill in all the package's infos (`INFO_KEYS`), not only success.
+        timeout (float, 30): seconds after which a worker that does not answer is given up.
 
     Raises:
         ValueError: a value that is not among these.
@@ -57,15 +54,5 @@ def make_vec(
         raise ValueError(f"envs_per_task is {envs_per_task}, expected at least 1")
     task_set = tasks if isinstance(tasks, TaskSet) else TaskSet.make(tasks, seed)
     return MetaWorldVectorEnv(
-        task_set.repeated(envs_per_task),
-        seed,
-        reward_version,
-        num_workers,
-        caller_steps=caller_steps,
-        max_episode_steps=max_episode_steps,
-        stagger=stagger,
-        goal_order=goal_order,
-        terminate_on_success=terminate_on_success,
-        all_infos=all_infos,
-        timeout=timeout,
+        task_set.repeated(envs_per_task), seed, reward_version, num_workers, **options
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from envs.constants import ACTION_SIZE
+from envs.tasks import TaskSet
 
 
 class SavedState(NamedTuple):
@@ -24,13 +26,28 @@ class SavedState(NamedTuple):
     """The actions of each row's episode so far."""
 
 
+def describe_rows(task_set: TaskSet, reward_version: str) -> list[str]:
+    """Returns what a saved state must have in common, row by row, with the environment that loads
+    it: task, reward and goals, which a checksum stands for."""
+    descriptions = []
+    for name, goals in zip(*task_set, strict=True):
+        checksum = hashlib.sha256(b"".join(goal.data for goal in goals)).hexdigest()[:8]
+        descriptions.append(f"{name} ({reward_version}, {len(goals)} goals, {checksum})")
+    return descriptions
+
+
 def check_saved_state(
     state: Mapping[str, Any],
     task_names: Sequence[str],
     num_goals: Int[np.ndarray, " row"],
     max_episode_steps: int,
 ) -> SavedState:
-    """Raises ValueError on longer episodes, or on a state that `state_dict` does not give."""
+    """Returns the rows of a state that `state_dict` gave.
+
+    Raises:
+        ValueError: longer episodes than the environment's, or a state that `state_dict` does not
+            give.
+    """
     rows = {name: np.asarray(state[name]) for name in SavedState._fields if name != "episodes"}
     if wrong := [name for name, values in rows.items() if values.shape != (len(task_names),)]:
         raise ValueError(f"{', '.join(wrong)} of the saved state must have {len(task_names)} rows")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import metaworld
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from envs.goals import draw_goals, load_or_draw
+from mtrl_fair.checks import check_name
 
 BENCHMARKS = ("mt10", "mt25", "mt50")
 
@@ -23,9 +24,10 @@ class TaskSet(NamedTuple):
     """goals[k] are task k's, 50 of them unless cut down."""
 
     @classmethod
-    def make(cls, tasks: str | Sequence[str], seed: int) -> TaskSet:
-        """The goals that `metaworld` itself draws for a seed, read from `envs.goals`' files where
-        they have been drawn before.
+    def make(cls, tasks: str | Sequence[str], seed: SupportsIndex) -> TaskSet:
+        """Makes the tasks with the goals that `metaworld` itself draws for a seed.
+
+        They are read from the files of `envs.goals` where they have been drawn before.
 
         Args:
             tasks: "mt10", "mt25", "mt50", a task name, or a list of task names. A benchmark's
@@ -36,7 +38,7 @@ class TaskSet(NamedTuple):
         Raises:
             ValueError: an unknown name, with the nearest valid ones, or no name at all.
         """
-        if not 0 <= operator.index(seed) < 2**32:
+        if not 0 <= (seed := operator.index(seed)) < 2**32:
             raise ValueError(f"the seed is {seed}, expected an integer from 0 to 2**32 - 1")
         if not isinstance(tasks, str) and len(tasks) == 1:
             tasks = tasks[0]
@@ -53,7 +55,7 @@ class TaskSet(NamedTuple):
         return cls(names, tuple(goals))
 
     def first_goals(self, number: int) -> TaskSet:
-        """The same tasks with only the first goals of each.
+        """Returns the same tasks with only the first goals of each.
 
         Raises:
             ValueError: fewer goals than asked for.
@@ -64,7 +66,7 @@ class TaskSet(NamedTuple):
         return TaskSet(self.names, tuple(goals[:number] for goals in self.goals))
 
     def repeated(self, number: int) -> TaskSet:
-        """Every task as that many rows, next to each other."""
+        """Returns every task that many times, next to each other."""
         return TaskSet(
             tuple(name for name in self.names for _ in range(number)),
             tuple(goals for goals in self.goals for _ in range(number)),
@@ -72,7 +74,7 @@ class TaskSet(NamedTuple):
 
 
 def task_names(tasks: str | Sequence[str]) -> tuple[str, ...]:
-    """The task names of a benchmark, a name or a list of names, without drawing goals.
+    """Returns the task names of a benchmark, a name or a list of names, without drawing goals.
 
     Raises:
         ValueError: an unknown name, with the nearest valid ones, or an empty list.
@@ -82,8 +84,6 @@ def task_names(tasks: str | Sequence[str]) -> tuple[str, ...]:
     names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
     if not names:
         raise ValueError("no tasks: give mt10, mt25, mt50 or task names such as reach-v3")
-    from mtrl_fair.checks import check_name
-
     listing = "mt10, mt25 or mt50 alone, or names of Meta-World's 50 v3 tasks such as reach-v3"
     for name in names:
         if name in BENCHMARKS:

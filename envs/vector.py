@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import operator
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, NoReturn, TypeAlias, TypedDict, get_args
 
 import gymnasium
-import metaworld
 import numpy as np
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
 
 from envs.constants import ACTION_SIZE, INFO_KEYS, MAX_EPISODE_STEPS, OBSERVATION_SIZE
-from envs.saved_state import check_saved_state
+from envs.costs import assign_tasks
+from envs.goal_order import GoalOrder, NextGoals
+from envs.row import RESET, RESTORE, STEP, EnvironmentRowSpec
+from envs.row_arrays import RowArrays
+from envs.saved_state import check_saved_state, describe_rows
 from envs.tasks import TaskSet
-from envs.workers import worker
-from envs.workers.costs import assign_rows
-from envs.workers.memory import SharedArrays, open_memory
+from envs.workers.memory import open_memory
 from envs.workers.pool import WorkerPool
+from mtrl_fair.machine import usable_cores
 
-GoalOrder = Literal["random", "sequential"]
-RewardVersion = Literal["v1", "v2"]
+RewardVersion: TypeAlias = Literal["v1", "v2"]
 
-Step = tuple[
+Step: TypeAlias = tuple[
     Float[np.ndarray, "row obs"],
     Float[np.ndarray, " row"],
     Bool[np.ndarray, " row"],
@@ -35,10 +36,24 @@ Step = tuple[
 ]
 
 
-class MetaWorldVectorEnv(VectorEnv):
-    """See `make_vec`. Every number is the package's own, bit for bit.
+class VectorOptions(TypedDict, total=False):
+    """The keyword arguments of `MetaWorldVectorEnv`. `make_vec` says what they mean."""
 
-    Observations are the package's, cast to float32, and so are their bounds. Rewards are float64.
+    caller_steps: bool
+    max_episode_steps: int
+    stagger: bool
+    goal_order: GoalOrder
+    terminate_on_success: bool
+    all_infos: bool
+    timeout: float
+
+
+class MetaWorldVectorEnv(VectorEnv):
+    """A vector environment of Meta-World's tasks, which `make_vec` makes.
+
+    Every number is the package's own, bit for bit. Observations are the package's, cast to float32,
+    and so are their bounds. Rewards are float64.
+
     Autoreset is SAME_STEP: where an episode ends, the observation is the next episode's first one,
     and `infos["final_obs"]` [K, 39] holds the true last one in the rows that the mask
     `infos["_final_obs"]` [K] marks. `infos["success"]` [K] is the step's own flag, on the last step
@@ -66,68 +81,64 @@ class MetaWorldVectorEnv(VectorEnv):
         timeout: float = 30.0,
     ):
         self.closed = True  # until there is something to close
-        if reward_version not in get_args(RewardVersion):
-            raise ValueError(f"reward_version is {reward_version!r}, expected 'v1' or 'v2'")
-        if goal_order not in get_args(GoalOrder):
-            raise ValueError(f"goal_order is {goal_order!r}, expected 'random' or 'sequential'")
-        if not 1 <= operator.index(max_episode_steps) <= MAX_EPISODE_STEPS:
-            raise ValueError(
-                f"max_episode_steps is {max_episode_steps}, expected 1 to {MAX_EPISODE_STEPS}"
-            )
-        if num_workers is not None and operator.index(num_workers) < 1:
-            raise ValueError(f"num_workers is {num_workers}, expected at least 1")
-        if not 1e-3 <= timeout <= 1e9:
-            raise ValueError(f"timeout is {timeout}, expected 0.001 to 1e9 seconds")
-
+        _check_options(reward_version, num_workers, max_episode_steps, timeout)
         self._task_set = task_set
         self.task_names = task_set.names
-        self.num_envs = num_rows = len(task_set.names)
+        self.num_envs = len(task_set.names)
         self.num_goals = np.array([len(goals) for goals in task_set.goals])
+        self._next_goals = NextGoals(goal_order, self.num_goals)
         self.reward_version = reward_version
         self.goal_order = goal_order
         self.terminate_on_success = terminate_on_success
         self.max_episode_steps = max_episode_steps
         self.stagger = stagger
         self.all_infos = all_infos
-        self._needs_reset = np.ones(num_rows, bool)
-
-        specs = [
-            worker.RowSpec(
-                row,
-                name,
-                goals,
-                reward_version,
-                max_episode_steps,
-                terminate_on_success,
-                all_infos,
-            )
-            for row, (name, goals) in enumerate(zip(*task_set, strict=True))
-        ]
-        from mtrl_fair.machine import usable_cores
-
-        workers = min(num_workers or usable_cores(), num_rows)
-        assigned = [
-            [specs[row] for row in rows]
-            for rows in assign_rows(self.task_names, workers, caller_steps=caller_steps)
-        ]
-        own = assigned.pop() if caller_steps else []
-        memory = open_memory()
-        try:
-            self._shared = SharedArrays(num_rows, memory)
-            self._workers = WorkerPool(assigned, own, self._shared, memory, timeout)
-        finally:
-            os.close(memory)
+        self._needs_reset = np.ones(self.num_envs, bool)
+        self._start(num_workers, caller_steps, timeout)
         self.closed = False
         self.active[:] = True
         self._shared.horizon[:] = max_episode_steps
-        self._seed_goals(seed)
+        self._shared.next_goal[:] = self._next_goals.seed(seed)
+        self._make_spaces()
+
+    def _start(self, num_workers: int | None, caller_steps: bool, timeout: float) -> None:
+        """Makes the rows, in worker processes and perhaps in this one."""
+        specs = [
+            EnvironmentRowSpec(
+                row,
+                name,
+                goals,
+                self.reward_version,
+                self.max_episode_steps,
+                self.terminate_on_success,
+                self.all_infos,
+            )
+            for row, (name, goals) in enumerate(zip(*self._task_set, strict=True))
+        ]
+        workers = min(num_workers or usable_cores(), self.num_envs)
+        assigned = [
+            [specs[row] for row in rows]
+            for rows in assign_tasks(self.task_names, workers, caller_steps=caller_steps)
+        ]
+        caller_specs = assigned.pop() if caller_steps else []
+        memory = open_memory()
+        try:
+            self._shared = RowArrays(self.num_envs, memory)
+            self._workers = WorkerPool(assigned, caller_specs, self._shared, memory, timeout)
+        finally:
+            os.close(memory)
+
+    def _make_spaces(self) -> None:
+        """Makes the spaces from the bounds that the rows have written."""
         low, high = self._shared.low.astype(np.float32), self._shared.high.astype(np.float32)
         self.observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         self.single_observation_space = gymnasium.spaces.Box(
             low.min(0), high.max(0), dtype=np.float32
         )
         self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
-        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (num_rows, ACTION_SIZE), np.float32)
+        self.action_space = gymnasium.spaces.Box(
+            -1.0, 1.0, (self.num_envs, ACTION_SIZE), np.float32
+        )
 
     @property
     def active(self) -> Bool[np.ndarray, " row"]:
@@ -136,13 +147,13 @@ class MetaWorldVectorEnv(VectorEnv):
         return self._shared.active
 
     @active.setter
-    def active(self, rows: Bool[np.ndarray, " row"]) -> None:
+    def active(self, rows: Bool[np.ndarray, " row"] | Sequence[bool]) -> None:
         self._shared.active[:] = rows
 
     def reset(
         self,
         *,
-        seed: int | Sequence[int] | None = None,
+        seed: int | Sequence[int] | np.ndarray | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> tuple[Float[np.ndarray, "row obs"], dict[str, Any]]:
         """Starts an episode in every row.
@@ -158,8 +169,8 @@ class MetaWorldVectorEnv(VectorEnv):
         if mask.shape != (self.num_envs,) or mask.dtype != bool:
             raise ValueError(f"reset_mask must be {self.num_envs} booleans, got {mask!r}")
         if seed is not None:
-            self._seed_goals(seed)
-        self._needs_reset[mask] = True  # until it is done, or an interrupted one might go unseen
+            self._shared.next_goal[:] = self._next_goals.seed(seed)
+        self._needs_reset[mask] = True  # until it is done: an interrupt may come in between
         shared = self._shared
         if mask.all() and self.goal_order == "sequential":
             shared.next_goal[:] = 0
@@ -168,23 +179,26 @@ class MetaWorldVectorEnv(VectorEnv):
             steps = np.arange(1, self.num_envs + 1) * self.max_episode_steps
             shared.horizon[:] = -(-steps // self.num_envs)
         self.active[:] = mask
-        self._workers.command(worker.RESET)
+        self._workers.command(RESET)
         self._workers.wait()
         self.active[:] = True
-        with self._workers.whole():
+        with self._workers.uninterrupted():
             self._draw_next_goals(mask)
             self._needs_reset[mask] = False
         return shared.observation.copy(), {}
 
-    def step(self, actions: Float[np.ndarray, "row act"]) -> Step:
-        """One step of every active row: `step_async` and `step_wait`."""
+    def step(self, actions: ArrayLike) -> Step:
+        """Steps every active row once: `step_async`, then `step_wait`."""
         self.step_async(actions)
         return self.step_wait()
 
-    def step_async(self, actions: Float[np.ndarray, "row act"]) -> None:
+    def step_async(self, actions: ArrayLike) -> None:
         """Starts a step of every active row, which `step_wait` finishes; in between, the caller may
-        compute. Actions outside [-1, 1] are passed on as they are: the package clips them for the
-        motion, rewards see the raw values.
+        compute.
+
+        Args:
+            actions: [K, 4]. Those outside [-1, 1] are passed on as they are: the package clips them
+                for the motion, rewards see the raw values.
 
         Raises:
             ValueError: actions of another shape, or not finite. Nothing was started.
@@ -204,7 +218,7 @@ class MetaWorldVectorEnv(VectorEnv):
             bad = [self.task_names[row] for row in np.flatnonzero(~np.isfinite(actions).all(1))]
             raise ValueError(f"the actions of {', '.join(bad)} are not finite")
         self._shared.action[:] = actions
-        self._workers.command(worker.STEP)
+        self._workers.command(STEP)
 
     def step_wait(self) -> Step:
         """Finishes the step that `step_async` started; returns what `step` does.
@@ -214,14 +228,14 @@ class MetaWorldVectorEnv(VectorEnv):
             WorkerError: a worker failed or did not answer; the environment must be closed then.
         """
         self._check_open()
-        if self._workers.command_sent != worker.STEP:
+        if self._workers.command_sent != STEP:
             raise NoAsyncCallError("call step_async() before step_wait()", "step")
         shared = self._shared
         if not self.active.all():
             flags = (shared.terminated, shared.truncated, shared.success)
             for array in (shared.reward, shared.info, *flags):
                 array[~self.active] = 0
-        # What can be made before the workers are finished costs no time.
+        # What is made before the workers have finished costs no time.
         memory, results = shared.new_results()
         names = ("observation", "reward", "terminated", "truncated")
         observation, reward, terminated, truncated = (results[name] for name in names)
@@ -238,7 +252,8 @@ class MetaWorldVectorEnv(VectorEnv):
             infos = columns | {f"_{key}": self.active.copy() for key in columns} | infos
         if ended.any():
             infos["final_obs"][ended] = shared.final_observation[ended]
-            with self._workers.whole():  # or an interrupt could have goals drawn twice
+            # Both or none: an interrupt in between would have the next goals drawn twice.
+            with self._workers.uninterrupted():
                 self._draw_next_goals(ended)
                 self._workers.command_sent = b""
         else:
@@ -254,8 +269,8 @@ class MetaWorldVectorEnv(VectorEnv):
         self._check_ready("state_dict")
         shared = self._shared
         return {
-            "tasks": self._identity(),
-            "generators": [generator.bit_generator.state for generator in self._generators],
+            "tasks": describe_rows(self._task_set, self.reward_version),
+            "generators": self._next_goals.state_dict(),
             "goal": shared.goal.copy(),
             "next_goal": shared.next_goal.copy(),
             "elapsed": shared.elapsed.copy(),
@@ -276,14 +291,12 @@ class MetaWorldVectorEnv(VectorEnv):
                 that `state_dict` gives. Nothing was changed.
         """
         self._check_ready("load_state_dict")
-        if state["tasks"] != self._identity():
-            raise ValueError(
-                f"the saved state is of {state['tasks']}, this environment of {self._identity()}"
-            )
+        rows = describe_rows(self._task_set, self.reward_version)
+        if state["tasks"] != rows:
+            raise ValueError(f"the saved state is of {state['tasks']}, this environment of {rows}")
         saved = check_saved_state(state, self.task_names, self.num_goals, self.max_episode_steps)
-        self._needs_reset[:] = True  # until it is done, or an interrupted one might go unseen
-        for generator, its_state in zip(self._generators, state["generators"], strict=True):
-            generator.bit_generator.state = its_state
+        self._needs_reset[:] = True  # until it is done: an interrupt may come in between
+        self._next_goals.load_state_dict(state["generators"])
         shared = self._shared
         for row, actions in enumerate(saved.episodes):
             shared.episode_actions[row, : len(actions)] = actions
@@ -291,7 +304,7 @@ class MetaWorldVectorEnv(VectorEnv):
         self.active[:] = ~saved.needs_reset
         shared.horizon[:] = saved.horizon
         shared.goal[:] = shared.next_goal[:] = saved.goal
-        self._workers.command(worker.RESTORE)
+        self._workers.command(RESTORE)
         self._workers.wait()
         self.active[:] = saved.active
         shared.next_goal[:] = saved.next_goal
@@ -334,43 +347,20 @@ class MetaWorldVectorEnv(VectorEnv):
     def close_extras(self, **kwargs: Any) -> None:
         self._workers.close()
 
-    def _identity(self) -> list[str]:
-        """What a state must have in common with the environment that loads it."""
-        return [
-            f"{name} ({self.reward_version}, {len(goals)} goals, {_checksum(goals)})"
-            for name, goals in zip(*self._task_set, strict=True)
-        ]
-
     def _draw_next_goals(self, mask: Bool[np.ndarray, " row"]) -> None:
-        """Of rows that were just reset."""
-        for row in np.flatnonzero(mask):
-            self._shared.next_goal[row] = self._draw_goal(int(row))
-
-    def _draw_goal(self, row: int) -> int:
-        if self.goal_order == "sequential":
-            return (self._shared.goal[row] + 1) % self.num_goals[row]
-        return int(self._generators[row].integers(self.num_goals[row]))
-
-    def _seed_goals(self, seed: int | Sequence[int]) -> None:
-        seeds = [seed] * self.num_envs if isinstance(seed, int | np.integer) else list(seed)
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"{len(seeds)} seeds were given, expected one or {self.num_envs}")
-        self._generators = [
-            np.random.default_rng([row_seed, row]) for row, row_seed in enumerate(seeds)
-        ]
-        for row in range(self.num_envs):
-            self._shared.next_goal[row] = (
-                0 if self.goal_order == "sequential" else self._draw_goal(row)
-            )
+        """Chooses the next goals of rows that were just reset."""
+        for row in np.flatnonzero(mask).tolist():
+            self._shared.next_goal[row] = self._next_goals.after(row, int(self._shared.goal[row]))
 
     def _check_ready(self, name: str) -> None:
+        """Raises unless `name` may be called now; takes answers that an interrupt left behind."""
         self._check_open()
-        if self._workers.command_sent == worker.STEP:
+        if self._workers.command_sent == STEP:
             raise AlreadyPendingCallError(
                 f"a step is under way (an interrupted one, too): call step_wait() before {name}()",
                 "step",
             )
-        self._workers.wait()  # for answers that an interrupt left behind
+        self._workers.wait()
 
     def _check_open(self) -> None:
         if self.closed:
@@ -378,6 +368,17 @@ class MetaWorldVectorEnv(VectorEnv):
         self._workers.check()
 
 
-def _checksum(goals: Sequence[metaworld.Task]) -> str:
-    """Of a row's goals, so that a state is not continued with others."""
-    return hashlib.sha256(b"".join(goal.data for goal in goals)).hexdigest()[:8]
+def _check_options(
+    reward_version: str, num_workers: int | None, max_episode_steps: int, timeout: float
+) -> None:
+    """Raises ValueError where a value is not among those that `make_vec` lists."""
+    if reward_version not in get_args(RewardVersion):
+        raise ValueError(f"reward_version is {reward_version!r}, expected 'v1' or 'v2'")
+    if not 1 <= operator.index(max_episode_steps) <= MAX_EPISODE_STEPS:
+        raise ValueError(
+            f"max_episode_steps is {max_episode_steps}, expected 1 to {MAX_EPISODE_STEPS}"
+        )
+    if num_workers is not None and operator.index(num_workers) < 1:
+        raise ValueError(f"num_workers is {num_workers}, expected at least 1")
+    if not 1e-3 <= timeout <= 1e9:
+        raise ValueError(f"timeout is {timeout}, expected 0.001 to 1e9 seconds")

@@ -1,6 +1,6 @@
 """FairGrad and its baselines: fair combination of task gradients, right at every scale."""
 
-from mtrl_fair.combiners.base import Combiner, CombinerInfo
+from mtrl_fair.combiners.base import Combiner
 from mtrl_fair.combiners.by_gramian import GramianCombiner
 from mtrl_fair.combiners.by_jacobian import JacobianCombiner
 from mtrl_fair.combiners.by_losses import LossCombiner
@@ -18,11 +18,12 @@ from mtrl_fair.combiners.methods.pcgrad import PCGrad
 from mtrl_fair.combiners.methods.rlw import RandomLossWeighting
 from mtrl_fair.combiners.methods.si import ScaleInvariant
 from mtrl_fair.combiners.methods.uw import UncertaintyWeighting
+from mtrl_fair.combiners.outputs import Aggregate, CombinerInfo, Differentiated
 from mtrl_fair.combiners.registry import COMBINERS, make_combiner
 from mtrl_fair.combiners.scale import Scale
 from mtrl_fair.errors import LossBoundError, NonFiniteError
 from mtrl_fair.gradients.per_task import task_gradients, task_losses_and_gradients
-from mtrl_fair.gradients.task_parameter import shared_linear, task_copies
+from mtrl_fair.gradients.task_parameter import shared_linear
 from mtrl_fair.losses import alpha_fair_loss, task_mean
 from mtrl_fair.solvers.equation import SOLVERS, check_alpha, fairgrad_residual, fairgrad_weights
 
@@ -32,9 +33,11 @@ __all__ = [
     "IMTLG",
     "MGDA",
     "SOLVERS",
+    "Aggregate",
     "CAGrad",
     "Combiner",
     "CombinerInfo",
+    "Differentiated",
     "DynamicWeightAverage",
     "FairGrad",
     "GradDrop",
@@ -57,7 +60,6 @@ __all__ = [
     "fairgrad_weights",
     "make_combiner",
     "shared_linear",
-    "task_copies",
     "task_gradients",
     "task_losses_and_gradients",
     "task_mean",

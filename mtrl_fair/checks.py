@@ -14,7 +14,31 @@ from torch import Tensor
 from mtrl_fair.errors import NonFiniteError
 
 SYMMETRY_TOLERANCE = 1e-3
-"""Relative to the norms of both gradients; float32 products stay far below."""
+"""How much A_ij and A_ji may differ, relative to the norms of both gradients; float32 products stay
+far below."""
+
+
+def check_at_least(name: str, value: float | None, least: float) -> None:
+    """Raises ValueError unless a number is at least `least`; None stands for an unused option.
+
+    >>> check_at_least("--threads", 0, 1)
+    Traceback (most recent call last):
+    ValueError: --threads is 0, expected at least 1
+    """
+    if value is not None and not value >= least:
+        raise ValueError(f"{name} is {value}, expected at least {least}")
+
+
+def check_integer(name: str, value: int | None, least: int) -> None:
+    """Raises ValueError unless a number is whole and at least `least`; None passes, as above."""
+    if value is not None and not (isinstance(value, int) and value >= least):
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
+
+
+def check_positive(name: str, value: float | None) -> None:
+    """Raises ValueError unless a number is above 0; None stands for an unused option."""
+    if value is not None and not value > 0:
+        raise ValueError(f"{name} is {value}, expected a positive number")
 
 
 def check_present(present: Tensor, task_losses: Tensor) -> None:
@@ -41,8 +65,30 @@ def check_head_gradients(gradients: Sequence[Sequence[Tensor]]) -> None:
         raise NonFiniteError("gradient of the head", wrong)
 
 
-def check_task_gradients(gradients: Collection[Any], least_rank: int) -> None:
-    """Raises ValueError unless all are floating-point tensors of at least that rank."""
+def check_task_losses(task_losses: Tensor, num_tasks: int | None) -> None:
+    """Raises ValueError unless the losses are one tensor [K]; K must be `num_tasks` if given.
+
+    Raises NonFiniteError, on CPU, with the tasks whose loss is NaN or infinite.
+    """
+    if not isinstance(task_losses, Tensor) or task_losses.ndim != 1:
+        found = list(task_losses.shape) if isinstance(task_losses, Tensor) else type(task_losses)
+        raise ValueError(f"task losses must be one tensor [K], got {found}: stack them")
+    check_num_tasks(len(task_losses), num_tasks)
+    if not task_losses.is_cuda and not task_losses.isfinite().all():
+        raise NonFiniteError("loss", (~task_losses.isfinite()).nonzero().flatten().tolist())
+
+
+def check_num_tasks(number: int, expected: int | None) -> None:
+    """Raises ValueError unless as many tasks arrive as a combiner was made for (None: any)."""
+    if expected is not None and number != expected:
+        raise ValueError(f"{number} tasks arrived, but this combiner was made for {expected}")
+
+
+def check_task_gradients(task_gradients: Tensor | dict[str, Tensor], task_losses: Tensor) -> None:
+    """Raises ValueError unless they are floating-point tensors [K, …] with a row for every loss."""
+    named = isinstance(task_gradients, dict)
+    gradients = list(task_gradients.values()) if named else [task_gradients]
+    least_rank = 1 if named else 2
     if not gradients or not all(
         isinstance(value, Tensor) and value.ndim >= least_rank and value.is_floating_point()
         for value in gradients
@@ -51,12 +97,18 @@ def check_task_gradients(gradients: Collection[Any], least_rank: int) -> None:
             "task gradients must be a floating-point tensor [K, P], or a dict of [K, *shape],"
             f" got {[_describe(value) for value in gradients]}"
         )
+    numbers = {len(gradient) for gradient in gradients}
+    if numbers != {len(task_losses)}:
+        raise ValueError(
+            f"{len(task_losses)} task losses do not fit task gradients with {sorted(numbers)} rows:"
+            " one of each per task"
+        )
 
 
 def check_gramian(gramian: Tensor) -> np.ndarray | None:
-    """Raises ValueError on a wrong shape and, on CPU, on values no Gramian has.
+    """Raises ValueError on a wrong shape and, on CPU, on values that no Gramian has.
 
-    Returns the values in float64, on CPU.
+    Returns the values in float64 on CPU, and None elsewhere.
     """
     if not isinstance(gramian, Tensor):
         raise ValueError(f"a Gramian is a torch tensor, got {type(gramian).__name__}")
@@ -119,7 +171,7 @@ def trainable_parameters(
     shared_parameters: Iterable[Tensor],
     task_parameters: Sequence[Iterable[Tensor]] | None,
 ) -> tuple[list[Tensor], list[list[Tensor]]]:
-    """The trainable shared parameters, and those of each task.
+    """Returns the trainable shared parameters, and those of each task.
 
     Raises:
         ValueError: losses without a graph, no such parameters, or one that has two places.
@@ -134,21 +186,21 @@ def trainable_parameters(
         )
     if task_parameters is None:
         return shared, [[] for _ in task_losses]
-    own = [_trainable(parameters) for parameters in task_parameters]
-    if len(own) != len(task_losses):
+    heads = [_trainable(parameters) for parameters in task_parameters]
+    if len(heads) != len(task_losses):
         raise ValueError(
-            f"task_parameters has {len(own)} collections for {len(task_losses)} task losses:"
+            f"task_parameters has {len(heads)} collections for {len(task_losses)} task losses:"
             " give one per task, empty ones included"
         )
-    if not any(own):
+    if not any(heads):
         raise ValueError(
             "task_parameters holds no parameter that requires a gradient: give lists, because a"
             " generator such as module.parameters() can be used once only, or leave it out"
         )
-    heads = [id(parameter) for parameters in own for parameter in parameters]
-    if len(set(heads)) < len(heads) or {id(parameter) for parameter in shared} & set(heads):
+    of_heads = [id(parameter) for head in heads for parameter in head]
+    if len({*of_heads, *map(id, shared)}) < len(of_heads) + len(shared):
         raise ValueError("a parameter belongs to several tasks: give it to shared_parameters only")
-    return shared, own
+    return shared, heads
 
 
 def check_name(kind: str, name: str, valid: Collection[str], listing: str | None = None) -> None:

@@ -10,7 +10,11 @@ from torch import Tensor
 
 
 def task_mean(per_sample_loss: Tensor, task_ids: Tensor, num_tasks: int) -> tuple[Tensor, Tensor]:
-    """The mean loss of each task in a batch whose samples come from several tasks.
+    """Returns the mean loss of each task in a batch whose samples come from several tasks.
+
+    >>> losses, task_ids = torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 2])
+    >>> task_mean(losses, task_ids, num_tasks=3)
+    (tensor([2., 0., 5.]), tensor([ True, False,  True]))
 
     Args:
         per_sample_loss: [N].
@@ -50,16 +54,24 @@ def task_mean(per_sample_loss: Tensor, task_ids: Tensor, num_tasks: int) -> tupl
 
 
 def alpha_fair_loss(losses: Tensor, alpha: float, present: Tensor | None = None) -> Tensor:
-    """ℓ^(1 - alpha) / (1 - alpha), and log ℓ at alpha = 1: its gradient is g / ℓ^alpha (eq. 5).
+    """Transforms losses so that their gradients become g / ℓ^alpha (the paper's equation 5).
 
-    Any combiner can take it in place of the losses: with alpha = 0.5 these are the paper's Fair-LS,
-    Fair-RLW, Fair-DWA, Fair-UW, Fair-MGDA, Fair-PCGrad and Fair-CAGrad.
+    That is ℓ^(1 - alpha) / (1 - alpha), and log ℓ at alpha = 1. Any combiner can take it in place
+    of the losses: with alpha = 0.5 these are the paper's Fair-LS, Fair-RLW, Fair-DWA, Fair-UW,
+    Fair-MGDA, Fair-PCGrad and Fair-CAGrad.
+
+    >>> losses = torch.tensor([1.0, 4.0])
+    >>> alpha_fair_loss(losses, alpha=0.5)
+    tensor([2., 4.])
 
     Args:
         losses: positive, any shape.
         alpha: any finite number, below 1 in the paper. Beyond 1 the result is negative.
         present: of the losses' shape (bool), as `task_mean` returns it; the other losses stay as
             they are.
+
+    Returns:
+        of the losses' shape.
 
     Raises:
         ValueError: an alpha that is not finite; a loss that is not positive (on CPU; elsewhere it

@@ -18,7 +18,7 @@ from rich.console import Console
 from mtrl_fair.checks import check_name
 from scripts.benchmarks import env, solver, train, update
 from scripts.benchmarks.measure import Report
-from scripts.command_line import check_output, fail, or_fail, parse, writing
+from scripts.command_line import bad_input_is_one_line, check_output, fail, parse, writing
 
 BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any, Console], Report]]] = {
     "solver": (solver.SolverArguments, solver.run),
@@ -36,12 +36,13 @@ def main(words: list[str]) -> None:
             print(f"{__doc__}\nBenchmarks: {names}. `bench.py NAME --help` shows the flags of one.")
             return
         fail(f"no benchmark: the first argument is one of {names}")
-    or_fail(lambda: check_name("benchmark", words[0], BENCHMARKS))
-    default, run = BENCHMARKS[words[0]]
-    arguments = parse(or_fail(default), words[1:], default.__doc__)
-    path = arguments.json
-    if path is not None:
-        or_fail(lambda: check_output("--json", path))
+    with bad_input_is_one_line():
+        check_name("benchmark", words[0], BENCHMARKS)
+        default, run = BENCHMARKS[words[0]]
+        arguments = parse(default(), words[1:], default.__doc__)
+        path = arguments.json
+        if path is not None:
+            check_output("--json", path)
     report = run(arguments, Console())
     if path is not None:
         with writing("--json", path):

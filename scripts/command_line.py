@@ -26,10 +26,10 @@ def fail(message: str, code: int = 2) -> NoReturn:
     sys.exit(code)
 
 
-def or_fail(function: Callable[[], Arguments]) -> Arguments:
-    """Calls a function; bad input that it reports becomes one line and exit code 2."""
-    with bad_input_is_one_line():
-        return function()
+def print_notes(notes: Sequence[str]) -> None:
+    """Prints what the user should know on standard error, where no table or file is."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 @contextmanager
@@ -67,16 +67,15 @@ def split_name(
 def parse(
     default: Arguments, arguments: Sequence[str], description: str | None = None
 ) -> Arguments:
-    """`tyro` on the values of `default`."""
-    return or_fail(
-        lambda: tyro.cli(
+    """Reads flags with `tyro`, whose defaults are the values of `default`."""
+    with bad_input_is_one_line():
+        return tyro.cli(
             type(default),
             default=default,
             args=list(arguments),
             description=description,
             config=(tyro.conf.FlagConversionOff,),
         )
-    )
 
 
 def check_use(flag: str, value: object, choice: str, chosen: str, uses: Sequence[str]) -> None:
@@ -106,7 +105,7 @@ def writing(flag: str, path: Path) -> Iterator[None]:
 
 
 def python(script: str = "") -> str:
-    """This interpreter, and a script of ours, as a command for the folder the user is in."""
+    """Returns a command that runs a script of ours with this interpreter, for the user's folder."""
     words = [Path(sys.executable), *([Path(__file__).with_name(script)] if script else [])]
     here = Path.cwd()
     return " ".join(
@@ -115,7 +114,7 @@ def python(script: str = "") -> str:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that a name stands for; "auto" is CUDA where there is one.
+    """Returns the device of a name; "auto" is CUDA where there is one.
 
     Raises:
         ValueError: no such device here.
@@ -130,7 +129,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def use_threads(number: int | None) -> None:
-    """Computes with so many CPU threads; None: at most one per usable core."""
+    """Makes torch compute with this many CPU threads; None: at most one per usable core."""
     torch.set_num_threads(number or min(torch.get_num_threads(), usable_cores()))
 
 

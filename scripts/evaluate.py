@@ -5,6 +5,7 @@ python scripts/evaluate.py RUN [--episodes N] [--checkpoint latest|best] [--json
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from dataclasses import dataclass
@@ -14,13 +15,20 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from configs import TrainConfig, from_dict
+from configs import RUN_KIND, read_config
 from configs.build import build_agent, build_envs, build_task_set
 from envs import evaluate
 from envs.evaluation import check_episodes
 from mtrl_fair.runs import RunDirectory
-from scripts.command_line import check_output, or_fail, resolve_device, use_threads, writing
+from scripts.command_line import (
+    bad_input_is_one_line,
+    check_output,
+    resolve_device,
+    use_threads,
+    writing,
+)
 from scripts.training.display import evaluation_table
+from scripts.training.evaluations import evaluation_summary
 
 
 @dataclass(frozen=True)
@@ -43,46 +51,31 @@ class Arguments:
 def main(words: list[str]) -> None:
     """Parses, checks, evaluates, prints and writes."""
     arguments = tyro.cli(Arguments, args=words)
-    run = or_fail(lambda: RunDirectory.open(arguments.run))
-    config = or_fail(lambda: from_dict(TrainConfig, run.config, f"{run.path}/config.json"))
-    device = or_fail(lambda: resolve_device(arguments.device))
-    episodes = arguments.episodes
-    if episodes is None:
-        episodes = config.environment.num_goals
-    or_fail(lambda: check_episodes(episodes, config.environment.num_goals))
-    state = or_fail(lambda: run.load_checkpoint(arguments.checkpoint, ("step", "agent"), mmap=True))
-    output = arguments.json or run.path / "evaluation.json"
-    or_fail(lambda: check_output("--json", output))
+    with bad_input_is_one_line():
+        run = RunDirectory.open(arguments.run, RUN_KIND)
+        config = read_config(run)
+        device = resolve_device(arguments.device)
+        goals = config.environment.num_goals
+        episodes = goals if arguments.episodes is None else arguments.episodes
+        check_episodes(episodes, goals)
+        state = run.load_checkpoint(arguments.checkpoint, ("step", "agent"), mmap=True)
+        output = arguments.json or run.path / "evaluation.json"
+        check_output("--json", output)
 
     use_threads(config.threads)
     task_set = build_task_set(config)
     agent = build_agent(config, len(task_set.names), device)
-    or_fail(lambda: agent.load_state_dict(state["agent"]))
-    envs = build_envs(config, task_set, device, evaluation=True)
-    result = evaluate(
-        lambda observation: agent.act(observation, deterministic=True), envs, episodes
-    )
-    envs.close()
-    assert result is not None
+    with bad_input_is_one_line():
+        agent.load_state_dict(state["agent"])
+    with contextlib.closing(build_envs(config, task_set, device, evaluation=True)) as envs:
+        result = evaluate(
+            lambda observation: agent.act(observation, deterministic=True), envs, episodes
+        )
+    assert result is not None  # nothing asked it to stop
 
     title = f"{arguments.checkpoint} policy of {run.path} (step {state['step']})"
     Console().print(evaluation_table(result, title))
-    tasks = {
-        name: {
-            "success": float(result.success[row]),
-            "standard_error": float(result.standard_error[row]),
-            "episodes": episodes,
-            "return": float(result.returns[row].mean()),
-            "episode_length": float(result.lengths[row].mean()),
-        }
-        for row, name in enumerate(result.task_names)
-    }
-    summary = {
-        "mean_success": result.mean_success,
-        "step": state["step"],
-        "checkpoint": arguments.checkpoint,
-        "tasks": tasks,
-    }
+    summary = evaluation_summary(result, state["step"], arguments.checkpoint)
     with writing("--json", output):
         output.write_text(json.dumps(summary, indent=2) + "\n")
     print(f"written to {output}")

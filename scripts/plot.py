@@ -17,24 +17,18 @@ import tyro
 from matplotlib.figure import Figure
 
 from mtrl_fair.checks import check_name
-from mtrl_fair.results.figures import (
-    level_figure,
-    run_figure,
-    success_figure,
-    task_figure,
-    weight_figure,
-)
+from mtrl_fair.results import figures, notes
+from mtrl_fair.results.groups import check_labels, group_runs
 from mtrl_fair.results.levels import DEFAULT_LEVEL
-from mtrl_fair.results.runs import (
-    RunResults,
-    check_labels,
-    group_runs,
-    note_chosen_ends,
-    note_unequal_intervals,
-    read_runs,
-    up_to,
+from mtrl_fair.results.runs import RunResults, until_step
+from scripts.command_line import (
+    bad_input_is_one_line,
+    check_output,
+    check_use,
+    print_notes,
+    writing,
 )
-from scripts.command_line import check_output, check_use, or_fail, writing
+from scripts.comparing.training_runs import read_training_runs
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,8 @@ class Arguments:
     """Draw the success rates of training runs, or the weights of their tasks."""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run directories. Runs that differ in their seed only are one line, their mean."""
+    """Run directories, zip files of runs, or runs in a zip file (FILE.zip/NAME). Runs that differ
+    in their seed only are one line, their mean."""
     figure: Literal["success", "tasks", "runs", "levels", "weights"] = "success"
     """success: groups of runs compared, over steps and minutes; tasks: the same over steps, one
     panel per task; runs: one panel per run, one line per task; levels: when the runs of each group
@@ -60,10 +55,12 @@ class Arguments:
 def main(words: list[str]) -> None:
     """Reads the runs, draws and writes the figure."""
     arguments = tyro.cli(Arguments, args=words)
-    plt.rcParams["svg.hashsalt"] = "mtrl-fair"
-    runs = read_runs(arguments.runs)
-    or_fail(lambda: check_files(arguments.output))
-    figure = or_fail(lambda: draw(arguments, runs))
+    plt.rcParams["svg.hashsalt"] = "mtrl-fair"  # Else names within an SVG are random.
+    runs = read_training_runs(arguments.runs)
+    with bad_input_is_one_line():
+        check_files(arguments.output)
+        figure, remarks = draw(arguments, runs)
+    print_notes(remarks)
     for path in arguments.output:
         # Without its date, the same figure is the same file.
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(file_format(path))
@@ -83,38 +80,38 @@ def check_files(paths: Sequence[Path]) -> None:
 
 
 def file_format(path: Path) -> str:
-    """What the ending of a figure's name stands for."""
+    """Returns the format that the ending of a figure's name stands for."""
     return path.suffix[1:].lower()
 
 
-def draw(arguments: Arguments, runs: Sequence[RunResults]) -> Figure:
-    """The figure.
+def draw(arguments: Arguments, runs: Sequence[RunResults]) -> tuple[Figure, list[str]]:
+    """Draws the figure, and collects notes on what makes a comparison unfair.
 
     Raises:
         ValueError: a run without what the figure shows, or see `group_runs`, `times_to_level` and
-            `up_to`.
+            `until_step`.
     """
-    for flag, value, figures in (
-        ("--level", arguments.level, ("levels",)),
-        ("--until", arguments.until, ("success", "tasks", "runs")),
-    ):
-        check_use(flag, value, "--figure", arguments.figure, figures)
-    runs = up_to(runs, arguments.until)
-    if arguments.figure in ("success", "tasks", "levels"):
-        groups = group_runs(runs, arguments.labels)
-        if arguments.figure == "levels":
-            note_unequal_intervals(runs)
-            level = DEFAULT_LEVEL if arguments.level is None else arguments.level
-            return level_figure(groups, level)
-        note_chosen_ends(runs)
-        return success_figure(groups) if arguments.figure == "success" else task_figure(groups)
-    check_labels(runs, arguments.labels)
-    labels = arguments.labels or tuple(run.path.resolve().name for run in runs)
-    if arguments.figure == "runs":
-        return run_figure(runs, labels)
-    if len(runs) > 1:
-        raise ValueError(f"--figure weights shows one run, but {len(runs)} were given: give one")
-    return weight_figure(runs[0], labels[0])
+    chosen = arguments.figure
+    check_use("--level", arguments.level, "--figure", chosen, ("levels",))
+    check_use("--until", arguments.until, "--figure", chosen, ("success", "tasks", "runs"))
+    runs = until_step(runs, arguments.until)
+    if chosen in ("runs", "weights"):
+        check_labels(runs, arguments.labels)
+        labels = arguments.labels or tuple(run.name for run in runs)
+        if chosen == "runs":
+            return figures.run_figure(runs, labels), []
+        if len(runs) > 1:
+            raise ValueError(f"--figure weights shows one run, but {len(runs)} were given")
+        return figures.weight_figure(runs[0], labels[0]), []
+    groups = group_runs(runs, arguments.labels)
+    remarks = notes.mixed_commits(groups)
+    if chosen == "levels":
+        level = DEFAULT_LEVEL if arguments.level is None else arguments.level
+        remarks += notes.unequal_intervals(runs)
+        return figures.level_figure(groups, level), remarks
+    remarks += notes.stopped_at_success(runs)
+    make = figures.success_figure if chosen == "success" else figures.task_figure
+    return make(groups), remarks
 
 
 if __name__ == "__main__":

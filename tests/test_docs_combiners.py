@@ -6,7 +6,8 @@ from pathlib import Path
 
 from configs import PRESETS, TrainConfig
 from mtrl_fair import COMBINERS, FairGrad, GramianCombiner, JacobianCombiner, LossCombiner
-from mtrl_fair.combiners.base import Combiner, Differentiated
+from mtrl_fair.combiners.base import Combiner
+from mtrl_fair.combiners.outputs import Differentiated
 from scripts.comparing import plan
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +63,7 @@ def test_its_table_of_costs_names_every_method():
 
 def test_every_class_says_its_convention_need_and_state():
     for name, combiner in COMBINERS.items():
-        for word in ("Convention:", "Needs", "State:"):
+        for word in ("Convention:", "Needs:", "State:"):
             assert word in combiner.__doc__, (name, word)
 
 

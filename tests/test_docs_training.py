@@ -7,7 +7,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from configs import PRESETS
+from configs import PRESETS, check_config
 from scripts import plot, table, train
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ def test_the_training_commands_are_valid(line, capsys):
         assert caught.value.code == 0 or "there is no run at runs/RUN" in output.err
         return
     preset, flags = train.split_name("preset", words, list(PRESETS))
-    train.parse(PRESETS[preset or train.DEFAULT_PRESET], flags).check()
+    check_config(train.parse(PRESETS[preset or train.DEFAULT_PRESET], flags))
 
 
 def test_the_commands_name_scripts_that_exist():

@@ -1,9 +1,9 @@
 """Meta-World's environments at the speed of their physics: subclasses that compute the same bits.
 
-What tasks define, rewards above all, is the package's own code, calling `envs.functions` and
-`envs.accessors`. What they share is written anew here: step, reset, observation, contacts and the
-caging reward do the same floating-point operations in the same order, and leave out what no result
-depends on. Nothing of the package is modified.
+What tasks define, rewards above all, is the package's own code, calling the functions of
+`functions.py` and `accessors.py`. What they share is written anew here: step, reset, observation,
+contacts and the caging reward do the same floating-point operations in the same order, and leave
+out what no result depends on. Nothing of the package is modified.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _DOWNWARD = np.array([1.0, 0.0, 1.0, 0.0])
 
 
 KNOWN_MUJOCO = "3.3.0"
-"""The version whose frames `_simulate` takes apart; others may compute them in another order."""
+"""The version whose frames `_simulate` divides; others may compute them in another order."""
 
 
-def is_apart(model: mujoco.MjModel, body: int) -> bool:
-    """Whether a frame after a body was moved has new constraints between bodies and nothing else
-    that is new, as far as KNOWN_MUJOCO computes it."""
+def changes_only_constraints(model: mujoco.MjModel, body: int) -> bool:
+    """Whether moving this mocap body changes nothing in the next physics frame except the
+    constraints, as KNOWN_MUJOCO computes it."""
     geoms = model.geom_bodyid == body
     return (
         not (model.geom_contype[geoms].any() or model.geom_conaffinity[geoms].any())
@@ -60,7 +60,7 @@ def is_apart(model: mujoco.MjModel, body: int) -> bool:
 
 
 @cache
-def knows_mujoco() -> bool:
+def is_known_mujoco() -> bool:
     """Whether the installed version is KNOWN_MUJOCO; warns once if not."""
     if mujoco.__version__ == KNOWN_MUJOCO:
         return True
@@ -75,7 +75,7 @@ def knows_mujoco() -> bool:
 
 
 class FastSawyerEnv(SawyerXYZEnv):
-    """What all tasks share. A method that the package has, too, does what the package's does.
+    """The part that all tasks share. A method that the package has, too, does what it does there.
 
     Whoever changes `data` between steps must call `mj_forward`, as the package's own methods do:
     the next step builds on what it computes.
@@ -102,7 +102,8 @@ class FastSawyerEnv(SawyerXYZEnv):
         self._control, self._mocap = data.ctrl, data.mocap_pos[0]
         self._mocap_quaternion = data.mocap_quat[0]
         self._mocap_body = self.get_body_com("mocap")
-        self._mocap_is_apart = knows_mujoco() and is_apart(model, data.body("mocap").id)
+        mocap = data.body("mocap").id
+        self._can_shorten_frame = is_known_mujoco() and changes_only_constraints(model, mocap)
         self._timestep = model.opt.timestep
         self._simulates, self._is_current = True, False
         return model, data
@@ -138,7 +139,7 @@ class FastSawyerEnv(SawyerXYZEnv):
         return observation.astype(np.float64), info
 
     def draw_goal(self) -> np.ndarray:
-        """The goal that `reset` draws where goals are not frozen, without its simulation."""
+        """Draws the goal that `reset` draws where goals are not frozen, without its simulation."""
         self._simulates = False
         try:
             for _ in range(2):  # as `reset` does; the last one counts
@@ -161,7 +162,7 @@ class FastSawyerEnv(SawyerXYZEnv):
         mj_step(self.model, self.data, n_frames)
 
     def advance(self, action: np.ndarray) -> None:
-        """The first half of a step: its simulation."""
+        """Does the first half of a step: its simulation."""
         over = self.curr_path_length >= self.max_path_length
         if over or len(action) != 4 or not self._set_task_called:
             super().step(action)  # to raise its errors
@@ -193,7 +194,8 @@ class FastSawyerEnv(SawyerXYZEnv):
         self._control[:] = effort, -effort
 
     def _simulate(self) -> None:
-        """
+        """Simulates the frames of a step, the first one only in part where that is exact.
+
         Since the last step's `mj_forward` only the mocap body has moved, which nothing touches or
         hangs from: of what the first frame would compute, only the constraints are new.
         """
@@ -213,7 +215,7 @@ class FastSawyerEnv(SawyerXYZEnv):
         mj_forward(model, data)
         # A simulation that was reset has turned the mocap body.
         was_reset = not before or data.time - before < (self.frame_skip - 0.5) * self._timestep
-        self._is_current = self._mocap_is_apart and not was_reset
+        self._is_current = self._can_shorten_frame and not was_reset
 
     def touching_object(self, object_geom_id: int) -> bool:
         contact = self.data.contact
@@ -240,7 +242,7 @@ class FastSawyerEnv(SawyerXYZEnv):
         desired_gripper_effort: float = 1.0,
         high_density: bool = False,
         medium_density: bool = False,
-    ) -> float:
+    ) -> Any:  # float, or np.float32 where the action's own precision decides it
         if self.obj_init_pos is None or (high_density and medium_density):
             return super()._gripper_caging_reward(  # to raise its errors
                 action, obj_pos, 0, 0, 0, 0, high_density=True, medium_density=True
@@ -322,8 +324,9 @@ class FastSawyerEnv(SawyerXYZEnv):
         return observation.copy(), reward, False, truncated, info
 
     def observe(self, action: np.ndarray) -> tuple[np.ndarray, Any, dict[str, Any]]:
-        """The second half of a step: observation [39], reward and infos. The environment keeps the
-        observation: it must not be changed."""
+        """Does the second half of a step: returns observation [39], reward and infos.
+
+        The environment keeps the observation: it must not be changed."""
         observation = self._get_obs()
         space = self.sawyer_observation_space
         np.maximum(observation, space.low, out=observation)
@@ -339,7 +342,7 @@ for _name, _member in rebound_members(SawyerXYZEnv).items():
 
 @cache
 def fast_class(task_name: str) -> type[FastSawyerEnv]:
-    """The fast subclass of a task's environment class, such as "reach-v3"."""
+    """Returns the fast subclass of a task's environment class, such as "reach-v3"."""
     package_class = ALL_V3_ENVIRONMENTS[task_name]
     members = rebound_members(package_class)
     fast = type(package_class.__name__, (package_class, FastSawyerEnv), members)

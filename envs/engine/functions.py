@@ -165,7 +165,7 @@ def _same(fast: Callable[..., Any], original: Callable[..., Any], probes: list[A
 
 @cache
 def namespaces() -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What stands in for the names `np`, `reward_utils` and `Rotation` in Meta-World's modules, and
+    """Returns what stands in for `np`, `reward_utils` and `Rotation` in Meta-World's modules, and
     which functions are the original ones because the fast ones differ from them here."""
     rng = np.random.default_rng(0)
     vectors = [rng.normal(size=2 + n % 3) * 10.0 ** rng.integers(-6, 3) for n in range(300)]

@@ -12,7 +12,7 @@ from envs.engine.functions import namespaces
 
 @cache
 def fast_globals(module: str) -> dict[str, Any]:
-    """A module's globals with the fast functions under the names of the libraries' own."""
+    """Returns a module's globals with the fast functions under the names of the libraries' own."""
     names = dict(vars(sys.modules[module]))
     return names | {name: fast for name, fast in namespaces()[0].items() if name in names}
 
@@ -44,7 +44,7 @@ def _rebound(attribute: Any) -> Any:
 
 
 def rebound_members(package_class: type) -> dict[str, Any]:
-    """A class's own methods, properties and static methods, calling the fast functions."""
+    """Returns a class's own methods, properties and static methods, calling the fast functions."""
     return {
         name: _rebound(attribute)
         for name, attribute in vars(package_class).items()

@@ -58,7 +58,12 @@ class SnapshotResets:
         self._recorder = _recording_class(type(env), self._assigned)
 
     def reset(self, goal: int, task: Task) -> np.ndarray:
-        """The first observation [39] of an episode with the task, which `goal` identifies."""
+        """Starts an episode and returns its first observation [39].
+
+        Args:
+            goal: identifies the task among all that are asked for.
+            task: the package's, with the goal.
+        """
         snapshot = self._snapshots.get(goal)
         if snapshot is None:
             snapshot = self._snapshots[goal] = self._full_reset(task)
@@ -78,17 +83,17 @@ class SnapshotResets:
         finally:
             object.__setattr__(env, "__class__", env_class)
         values = vars(env)
-        own = {name for name, value in values.items() if self._is_own_array(value)}
+        separate = {name for name, value in values.items() if self._is_outside_mujoco(value)}
         assigned = self._assigned | {  # or changed in place
             name
-            for name in own
+            for name in separate
             if name not in before or not np.array_equal(values[name], before[name])
         }
         for name, array in self._model.items():
             pristine = self._pristine[name]
             if name not in self._changing and array.tobytes() != pristine:
                 self._changing[name] = np.frombuffer(pristine, array.dtype).reshape(array.shape)
-        arrays = assigned & own
+        arrays = assigned & separate
         physics = np.empty(self._size)
         mujoco.mj_getState(env.model, env.data, physics, STATE)
         return Snapshot(
@@ -110,7 +115,8 @@ class SnapshotResets:
             values[name] = array.copy()
         env.data.warning.number[:] = 0  # as mj_resetData does, so the next one is reported again
 
-    def _is_own_array(self, value: Any) -> bool:
+    def _is_outside_mujoco(self, value: Any) -> bool:
+        """Whether it is an array that is no view of MuJoCo's memory."""
         if not isinstance(value, np.ndarray):
             return False
         address = value.ctypes.data

@@ -1,44 +1,46 @@
-"""Starting worker processes, talking to them, and noticing when one fails."""
+"""Talking to worker processes, and noticing when one fails.
+
+What travels between the caller and a worker, in shared memory and through one socket pair:
+
+    caller                              worker
+    starts the process             ->   imports `envs.workers.worker`
+    arrays and row specs, pickled  ->   imports and makes its rows
+                                   <-   DONE
+    writes its arrays
+    command, one byte              ->   carries it out in the active rows, writes results
+                                   <-   DONE
+    reads the results
+    closes the socket              ->   ends
+
+A worker that fails answers FAILED instead of DONE, sends what it was doing and its traceback, and
+ends. Every command is answered exactly once, and the next one is sent only after all answers have
+come. That is what makes it possible to say, after any interrupt, where each worker is.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import socket
-import struct
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from envs.workers import worker
 from envs.workers.memory import SharedArrays
+from envs.workers.process import WorkerProcess, end_all
+from envs.workers.rows import Rows, RowSpec
 
 START_TIMEOUT = 300.0
-"""Seconds for a worker's imports and models: a network drive may be slow the first time."""
+"""Seconds for a worker's imports and rows: a network drive may be slow the first time."""
 
-CLOSE_TIMEOUT = 5.0
-"""Seconds that workers have to end by themselves when the environment closes."""
-
-"""Of a control group (version 2): microseconds of all cores in a period, and the period's."""
-
-WAY_OUT = "Close this environment and make a new one."
+REMEDY = "Close this environment and make a new one."
 
 INTERRUPTED = (
     "an interrupt came between a command and its answer, so what the workers did is unknown\n"
-    f"{WAY_OUT}"
+    f"{REMEDY}"
 )
-
-SINGLE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
-)
-"""What a worker's environment adds: its numpy must not compete with the learner's threads."""
 
 NUMPY_DEFAULTS: dict[str, Any] = {
     "divide": "warn",
@@ -48,26 +50,6 @@ NUMPY_DEFAULTS: dict[str, Any] = {
 }
 """The floating-point mode that a worker starts with."""
 
-BOOTSTRAP = """
-import sys
-sys.path[:] = {path!r}  # first, or files where the user works would be imported
-import os, signal, traceback
-from multiprocessing.connection import Connection
-# Ctrl-C, and a cluster's SIGTERM, reach every process; only the parent decides what they mean.
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-pipe_fd, memory_fd, parent = map(int, sys.argv[1:])
-pipe = Connection(pipe_fd)
-try:
-    from envs.workers.worker import run
-except Exception:
-    os.write(pipe_fd, {failed!r})
-    pipe.send(("importing", traceback.format_exc()))
-else:
-    run(pipe, memory_fd, parent)
-"""
-"""What a worker process executes, before it can import anything of this project."""
-
 
 class WorkerError(RuntimeError):
     """A worker process failed, ended or did not answer, or a row of the caller failed."""
@@ -76,10 +58,13 @@ class WorkerError(RuntimeError):
 class WorkerPool:
     """Worker processes that hold some rows each, and answer every command once.
 
+    After a failure, or an interrupt that may have lost an answer, the pool can only be closed:
+    every further call raises the same `WorkerError`.
+
     Args:
-        specs: the rows of each worker.
-        own_specs: the rows that this process steps itself, in `wait`.
-        shared: the memory of all rows.
+        specs: the rows of each worker. `envs.workers.rows` says what a row is.
+        caller_specs: the rows that this process steps itself, in `wait`.
+        arrays: the memory of all rows.
         memory: its descriptor.
         timeout: seconds that a command may take.
 
@@ -89,39 +74,46 @@ class WorkerPool:
 
     def __init__(
         self,
-        specs: Sequence[Sequence[worker.RowSpec]],
-        own_specs: Sequence[worker.RowSpec],
-        shared: SharedArrays,
+        specs: Sequence[Sequence[RowSpec]],
+        caller_specs: Sequence[RowSpec],
+        arrays: SharedArrays,
         memory: int,
         timeout: float,
     ):
-        self._names = [", ".join(spec.name for spec in rows) for rows in specs]
-        self._sockets: list[socket.socket] = []
-        self._pipes: list[Connection] = []
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self._workers: list[WorkerProcess] = []
+        self._pending: list[WorkerProcess] = []
+        # Why the pool cannot be used, or "". Where an interrupt (a KeyboardInterrupt may come
+        # between any two bytecodes) would leave unknown what was sent or received, INTERRUPTED is
+        # set *before* the first line that matters and cleared *after* the last one: then it stands
+        # whenever an exception leaves in between. Set in an `except` block, it would come too late
+        # for an interrupt between the line and the block.
         self._failure = ""
-        self._pending: list[int] = []
-        self._own_names = ", ".join(spec.name for spec in own_specs)
-        self._own_rows = worker.Rows()
-        self._own_command = b""
+        self._caller_names = ", ".join(spec.name for spec in caller_specs)
+        self._caller_rows = Rows()
+        self._caller_command = b""
         self.command_sent = b""
         """The last command, until the caller has dealt with its results and clears it."""
         try:
-            for index in range(len(specs)):
-                self._start(index, memory)
+            for rows in specs:
+                self._start([spec.name for spec in rows], memory)
             self._limit_waiting(START_TIMEOUT)
-            for index, rows in enumerate(specs):
+            for process, rows in zip(self._workers, specs, strict=True):
                 try:
-                    self._pipes[index].send((len(shared.reward), rows))
+                    process.pipe.send((type(arrays), arrays.num_rows, rows))
                 except OSError as error:
-                    self._fail_sending(index, error)
-            self._pending = list(range(len(specs)))
-            self._do_own(lambda: self._own_rows.make(own_specs, shared))
+                    self._fail_sending(process, error)
+            self._pending = list(self._workers)
+            self._run_in_caller(lambda: self._caller_rows.make(caller_specs, arrays))
             self.wait()
             self._limit_waiting(timeout)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def processes(self) -> list[subprocess.Popen[bytes]]:
+        """The process of each worker."""
+        return [process.process for process in self._workers]
 
     def command(self, command: bytes) -> None:
         """Sends a command to every worker, when all have answered the one before.
@@ -130,142 +122,108 @@ class WorkerPool:
             WorkerError: a worker has failed, now or before, or an interrupt hit while sending.
         """
         self.check()
-        self._failure = INTERRUPTED
-        for index, ours in enumerate(self._sockets):
+        self._failure = INTERRUPTED  # some workers might have the command and some not
+        for process in self._workers:
             try:
-                ours.send(command)
+                process.socket.send(command)
             except OSError as error:
-                self._fail_sending(index, error)
-        self._pending = list(range(len(self._sockets)))
-        self.command_sent = self._own_command = command
+                self._fail_sending(process, error)
+        self._pending = list(self._workers)
+        self.command_sent = self._caller_command = command
         self._failure = ""
 
     def wait(self) -> None:
-        """Steps this process's rows and waits until all workers have answered. An interrupt of the
-        waiting loses nothing: it may be called again. One while own rows step leaves them unknown.
+        """Steps this process's rows and waits until all workers have answered.
+
+        An interrupt of the waiting loses nothing: `wait` may be called again. An interrupt while
+        this process's rows step leaves them unknown.
 
         Raises:
             WorkerError: a worker failed, ended or took too long, or a row of this process failed.
         """
         self.check()
-        if command := self._own_command:
-            self._do_own(lambda: self._own_rows.obey(command))
-        awake = worker.AWAKE if self._own_names else 0.0  # with a share of its own, also a core
+        if command := self._caller_command:
+            self._run_in_caller(lambda: self._caller_rows.execute(command))
+        # A caller that steps rows has a core of its own, so it can keep the core awake.
+        awake = worker.AWAKE if self._caller_names else 0.0
         while self._pending:
-            index = self._pending[0]
+            process = self._pending[0]
             try:
-                # Only a look, so that an interrupt of this wait loses nothing.
-                worker.receive(self._sockets[index], awake, socket.MSG_PEEK)
+                # Almost all interrupts come here, in the waiting. MSG_PEEK leaves the answer in the
+                # socket: a plain recv could take it and be interrupted before it returns, and the
+                # next `wait` would wait for ever for an answer that had come.
+                worker.receive(process.socket, awake, socket.MSG_PEEK)
                 self._failure = INTERRUPTED
-                self._receive(index)
+                self._receive(process)
             except BlockingIOError:
-                self._fail(f"{self._who(index)} has not answered for {self._limit:g} seconds")
+                self._fail(f"{process.label} has not answered for {self._limit:g} seconds")
             except (EOFError, OSError):
-                self._fail_ended(index)
+                self._fail_ended(process)
             self._pending.pop(0)
             self._failure = ""
 
     @contextlib.contextmanager
-    def whole(self) -> Iterator[None]:
-        """What is done here is done as a whole: an interrupt leaves the workers unusable."""
+    def uninterrupted(self) -> Iterator[None]:
+        """Makes the pool unusable if its body does not run to the end."""
         self._failure = INTERRUPTED
         yield
+        # Not in a `finally`: an exception must leave the pool unusable.
         self._failure = ""
 
     def check(self) -> None:
-        """Raises the WorkerError of a worker that has failed before."""
+        """Raises the `WorkerError` of a worker that has failed before."""
         if self._failure:
             raise WorkerError(self._failure)
 
     def close(self) -> None:
         """Ends the workers, those that do not answer by force."""
-        for ours in self._sockets:
-            with contextlib.suppress(OSError):  # closed before
-                ours.shutdown(socket.SHUT_RDWR)  # even where a fork of this process has it open
-            ours.close()
-        for pipe in self._pipes:
-            pipe.close()
-        deadline = time.monotonic() + CLOSE_TIMEOUT
-        for process in self.processes:
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end_all(self._workers)
 
-    def _start(self, index: int, memory: int) -> None:
-        # The root comes first, or a folder named envs where the user works would be imported.
-        path = [str(Path(__file__).parents[2]), *filter(lambda p: isinstance(p, str), sys.path)]
-        code = BOOTSTRAP.format(path=path, failed=worker.FAILED)
+    def _start(self, names: Sequence[str], memory: int) -> None:
+        index = len(self._workers)
         try:
-            ours, theirs = socket.socketpair()
-            self._sockets.append(ours)
-            with theirs:
-                for end in (ours, theirs):
-                    end.setblocking(True)  # whatever socket.setdefaulttimeout says
-                self._pipes.append(Connection(os.dup(ours.fileno())))
-                descriptors = (theirs.fileno(), memory)
-                process = subprocess.Popen(
-                    [sys.executable, "-c", code, *map(str, (*descriptors, os.getpid()))],
-                    pass_fds=descriptors,
-                    env=os.environ | SINGLE_THREAD,
-                )
-                self.processes.append(process)
+            self._workers.append(WorkerProcess(index, names, memory))
         except OSError as error:
-            self._fail(f"worker {index} ({self._names[index]}) could not start: {error}")
+            self._fail(f"worker {index} ({', '.join(names)}) could not start: {error}")
 
-    def _do_own(self, work: Callable[[], None]) -> None:
+    def _run_in_caller(self, work: Callable[[], None]) -> None:
         self._failure = INTERRUPTED
         try:
             with np.errstate(**NUMPY_DEFAULTS):  # as in a worker, whatever the caller has set
                 work()
         except Exception as error:
-            who = f"this process, which steps {self._own_names},"
-            what = f"{who} failed while {self._own_rows.doing}: {error!r}"
-            self._failure = f"{what}\n{WAY_OUT}"
+            who = f"this process, which steps {self._caller_names},"
+            what = f"{who} failed while {self._caller_rows.current_task}: {error!r}"
+            self._failure = f"{what}\n{REMEDY}"
             raise WorkerError(self._failure) from error
-        self._own_command = b""  # or an interrupt just after this could have it done twice
+        # Before the failure is cleared, or an interrupt just after that could have it done twice.
+        self._caller_command = b""
         self._failure = ""
 
     def _limit_waiting(self, seconds: float) -> None:
-        """Makes pipes give up by themselves, which costs nothing per call, unlike `poll`."""
         self._limit = seconds
-        limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
-        for ours in self._sockets:
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        for process in self._workers:
+            process.limit_waiting(seconds)
 
-    def _receive(self, index: int) -> None:
+    def _receive(self, process: WorkerProcess) -> None:
         """Takes a worker's answer, and raises what it reports."""
-        answer = self._sockets[index].recv(1)
+        answer = process.socket.recv(1)
         if not answer:
             raise EOFError
         if answer == worker.FAILED:
-            doing, trace = self._pipes[index].recv()
-            self._fail(f"{self._who(index)} failed while {doing}:\n{trace}")
+            task, trace = process.pipe.recv()
+            self._fail(f"{process.label} failed while {task}:\n{trace}")
 
-    def _fail_sending(self, index: int, error: OSError) -> NoReturn:
+    def _fail_sending(self, process: WorkerProcess, error: OSError) -> NoReturn:
         if isinstance(error, BlockingIOError):
-            self._fail(f"{self._who(index)} has not listened for {self._limit:g} seconds")
-        self._fail_ended(index)
+            self._fail(f"{process.label} has not listened for {self._limit:g} seconds")
+        self._fail_ended(process)
 
-    def _who(self, index: int) -> str:
-        return f"worker {index} (process {self.processes[index].pid}; {self._names[index]})"
-
-    def _fail_ended(self, index: int) -> NoReturn:
+    def _fail_ended(self, process: WorkerProcess) -> NoReturn:
         with contextlib.suppress(EOFError, OSError):  # perhaps it said why before it ended
-            self._receive(index)
-        try:
-            code = self.processes[index].wait(CLOSE_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._fail(f"{self._who(index)} closed its pipe")
-        how = f"ended with exit code {code} (its standard error may say why)"
-        if code < 0:
-            how = f"was ended by {signal.Signals(-code).name}"
-            if -code == signal.SIGKILL:
-                how += " (by the system if memory ran out)"
-        self._fail(f"{self._who(index)} {how}")
+            self._receive(process)
+        self._fail(f"{process.label} {process.describe_end()}")
 
     def _fail(self, what: str) -> NoReturn:
-        self._failure = f"{what}\n{WAY_OUT}"
+        self._failure = f"{what}\n{REMEDY}"
         raise WorkerError(self._failure)

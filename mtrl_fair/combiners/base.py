@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, ParamSpec, TypeVar, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,77 +12,27 @@ from torch import Tensor, nn
 from mtrl_fair.checks import (
     check_gramian,
     check_head_gradients,
+    check_integer,
     check_name,
-    check_present,
+    check_positive,
     check_task_gradients,
+    check_task_losses,
     trainable_parameters,
 )
+from mtrl_fair.combiners.autograd import (
+    accumulate,
+    flat_rows,
+    full_precision,
+    gradients_of_each_task,
+    weighted_loss,
+)
+from mtrl_fair.combiners.outputs import Aggregate, CombinerInfo, Differentiated
 from mtrl_fair.combiners.randomness import Randomness
-from mtrl_fair.combiners.scale import Scale, scale_factor
-from mtrl_fair.errors import NonFiniteError
-from mtrl_fair.gradients.gramian import at_least_float32, converted, gramian_of, per_row, total_norm
+from mtrl_fair.combiners.scale import Scale, scale_factor, scaled_aggregate
+from mtrl_fair.gradients.gramian import gramian_of, per_row
 from mtrl_fair.gradients.per_task import TaskLossFn, split_rows, task_losses_and_gradients
 
 Gradients = TypeVar("Gradients", Tensor, dict[str, Tensor])
-P = ParamSpec("P")
-Result = TypeVar("Result")
-
-
-def full_precision(function: Callable[P, Result]) -> Callable[P, Result]:
-    """Leaves autocast for the time of a call: Gramians and weights need float32."""
-
-    @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result:
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            return function(*args, **kwargs)
-
-    return wrapper
-
-
-class CombinerInfo(NamedTuple):
-    """What a combiner saw and decided, as detached tensors ready to be logged.
-
-    A method of losses does not look at the task gradients in `differentiate`, `backward` and
-    `scalarize`, which then cost one backward: `cosines`, `conflicts` and `gradient_norms` are NaN.
-    """
-
-    weights: Tensor
-    """[K], the coefficients of the task gradients in the direction, `scale` included. MoCo's are
-    those of its tracked gradients. GradDrop has none: here they are the share of each gradient's
-    squared norm that was kept, times the factor of `scale`."""
-    residual: Tensor
-    """[], the relative residual of FairGrad's equation 4; 0 for methods that do not solve it."""
-    cosines: Tensor
-    """[K, K], between task gradients; 0 where a gradient vanishes."""
-    conflicts: Tensor
-    """[], the number of task pairs with a negative cosine."""
-    gradient_norms: Tensor
-    """[K]"""
-    direction_norm: Tensor
-    """[]"""
-
-
-class Aggregate(NamedTuple):
-    """What a method made of the task gradients, before `scale` and `max_norm`."""
-
-    direction: dict[str, Tensor]
-    """By name, [P]."""
-    weights: Tensor
-    """[K]"""
-    residual: Tensor
-    """[]"""
-
-
-class Differentiated(NamedTuple):
-    """What `Combiner.differentiate` returns."""
-
-    output: Any
-    """What the loss function returned, detached."""
-    direction: dict[str, Tensor]
-    """By name, [*shape]: the combined direction for the shared parameters."""
-    head_gradients: dict[str, Tensor]
-    """By name, [K, *shape]: the gradients of the task parameters."""
-    info: CombinerInfo
 
 
 class Combiner(nn.Module, ABC):
@@ -91,15 +40,17 @@ class Combiner(nn.Module, ABC):
 
     A method is of one of three kinds, by what it needs: `LossCombiner` (losses: one backward),
     `GramianCombiner` (inner products of the task gradients), `JacobianCombiner` (the gradients).
-    All state is in buffers or parameters, and `state_dict` is complete.
+    Their docstrings show how to write a method. If it needs both losses and gradients, subclass
+    this class; `Aggregate` has an example. All state is in buffers or parameters, and
+    `state_dict` is complete.
 
     Args:
         num_tasks: K, checked against what arrives if given.
         scale: the length of the direction: "none" leaves it as solved, "tasks" multiplies it by K,
             "norm" gives it the norm of the summed gradient.
         max_norm: a longer direction is shortened to this norm; None leaves it.
-        weighted_heads: whether `backward` gives each task's own parameters the gradient of the
-            weighted loss, w_k g_k, instead of g_k.
+        weighted_heads: whether `backward` and `differentiate` give each task's own parameters the
+            gradient of the weighted loss, w_k g_k, instead of g_k.
     """
 
     capturable: bool = True
@@ -114,13 +65,9 @@ class Combiner(nn.Module, ABC):
         weighted_heads: bool = False,
     ):
         super().__init__()
-        if num_tasks is not None and not (isinstance(num_tasks, int) and num_tasks >= 1):
-            raise ValueError(
-                f"num_tasks is {num_tasks}, but a combiner needs a whole number, at least 1 task"
-            )
+        check_integer("num_tasks", num_tasks, 1)
         check_name("scale", scale, get_args(Scale))
-        if max_norm is not None and not max_norm > 0:
-            raise ValueError(f"max_norm is {max_norm}, expected a positive number or None")
+        check_positive("max_norm", max_norm)
         self.num_tasks = num_tasks
         self.scale = scale
         self.max_norm = max_norm
@@ -130,13 +77,13 @@ class Combiner(nn.Module, ABC):
     def aggregate(
         self, rows: dict[str, Tensor], gramian: Tensor, task_losses: Tensor, present: Tensor
     ) -> Aggregate:
-        """The method itself.
+        """Applies the method itself, before `scale` and `max_norm`.
 
         Args:
             rows: task gradients by name, [K, P]; large ones may be in half precision.
-            gramian: [K, K], their inner products.
+            gramian: [K, K], their inner products, at least in float32.
             task_losses: [K], detached.
-            present: [K] (bool), the tasks that have a gradient.
+            present: [K] (bool), the tasks that have a gradient; the others must get weight 0.
         """
 
     @torch.no_grad()
@@ -149,7 +96,13 @@ class Combiner(nn.Module, ABC):
         *,
         dtype: torch.dtype | None = None,
     ) -> tuple[Gradients, CombinerInfo]:
-        """The direction that the method makes of given task gradients.
+        """Returns the direction that the method makes of given task gradients.
+
+        >>> from mtrl_fair import MGDA
+        >>> task_gradients = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> direction, info = MGDA().combine(task_gradients, task_losses=torch.ones(2))
+        >>> print(direction, info.weights, info.conflicts)
+        tensor([0.4000, 0.8000]) tensor([0.2000, 0.8000]) tensor(0)
 
         Args:
             task_gradients: [K, P], or a dict of [K, *shape] as `task_gradients` returns it.
@@ -167,50 +120,18 @@ class Combiner(nn.Module, ABC):
                 looking would make the host wait: look at `info.gradient_norms` there.
         """
         named = task_gradients if isinstance(task_gradients, dict) else {"": task_gradients}
-        least = 1 if isinstance(task_gradients, dict) else 2
-        check_task_gradients(named.values(), least)
-        self._check_losses(task_losses)
-        if any(len(gradient) != len(task_losses) for gradient in named.values()):
-            raise ValueError(
-                f"{len(task_losses)} task losses do not fit task gradients with"
-                f" {sorted({len(gradient) for gradient in named.values()})} rows: one of each per"
-                " task"
-            )
-        rows = converted(
-            {
-                name: gradient.detach().reshape(len(task_losses), -1)
-                for name, gradient in named.items()
-            }
-        )
-        if present is not None:
-            check_present(present, task_losses)
-            rows = {name: row.where(present.unsqueeze(1), 0) for name, row in rows.items()}
+        check_task_losses(task_losses, self.num_tasks)
+        check_task_gradients(task_gradients, task_losses)
+        rows = flat_rows(named, task_losses, present)
         gramian = gramian_of(rows.values())
         check_gramian(gramian)
-        present = gramian.diagonal() > 0
-        parts, weights, residual = self.aggregate(rows, gramian, task_losses.detach(), present)
-        # Not from the Gramian: w' A w cancels where gradients conflict strongly.
-        norm = norm_of_sum = total_norm(parts.values())
-        if self.scale == "norm":
-            norm_of_sum = total_norm(at_least_float32(row).sum(0) for row in rows.values())
-        factor = self._factor(norm, norm_of_sum, len(task_losses))
-        if self.scale != "none" or self.max_norm is not None:
-            parts = {name: part * factor for name, part in parts.items()}
+        solved = self.aggregate(rows, gramian, task_losses.detach(), gramian.diagonal() > 0)
+        scaled, norm = scaled_aggregate(solved, rows, self.scale, self.max_norm)
         direction = {
             name: part.to(dtype or named[name].dtype).reshape(named[name].shape[1:])
-            for name, part in parts.items()
+            for name, part in scaled.direction.items()
         }
-        norms = gramian.diagonal().sqrt()
-        product = norms.unsqueeze(1) * norms
-        cosines = torch.where(product > 0, gramian / product.where(product > 0, 1), 0)
-        info = CombinerInfo(
-            weights=weights * factor,
-            residual=residual,
-            cosines=cosines,
-            conflicts=cosines.triu(1).lt(0).sum(),
-            gradient_norms=norms,
-            direction_norm=norm * factor,
-        )
+        info = CombinerInfo.of(gramian, scaled, norm)
         return (direction if isinstance(task_gradients, dict) else direction[""]), info
 
     def differentiate(
@@ -223,7 +144,19 @@ class Combiner(nn.Module, ABC):
         has_aux: bool = False,
         out: Tensor | None = None,
     ) -> Differentiated:
-        """The direction of a loss function laid out by task, for the price of about one backward.
+        """Returns the direction of a loss function laid out by task, for about one backward.
+
+        A method of losses takes one ordinary backward and does not need `out`; like `backward`, and
+        unlike `combine`, it counts a task whose gradient happens to be zero.
+
+        >>> from mtrl_fair import FairGrad
+        >>> parameters = {"w": torch.tensor([[1.0], [1.0]])}
+        >>> def task_losses(parameters, batch):  # batch: [task, sample, feature]
+        ...     return (batch @ parameters["w"]).square().mean((1, 2))
+        >>> batch = torch.tensor([[[1.0, 0.0]], [[0.0, 2.0]]])
+        >>> losses, direction, _, info = FairGrad().differentiate(task_losses, parameters, batch)
+        >>> print(losses, direction["w"].flatten(), info.gradient_norms)
+        tensor([1., 4.]) tensor([0.7937, 0.5000]) tensor([2., 8.])
 
         Args:
             task_loss_fn: (parameters, batch) -> task losses [K], or (task losses, aux) with
@@ -233,9 +166,6 @@ class Combiner(nn.Module, ABC):
             task_parameters: parameters [K, *shape] whose row k only task k uses, such as heads.
             has_aux: whether task_loss_fn also returns something besides the losses.
             out: [K, P], where the task gradients may be kept, see `task_losses_and_gradients`.
-
-        Returns:
-            A `Differentiated`: (output, direction, head_gradients, info).
 
         Raises:
             ValueError, NonFiniteError: as in `combine`; the gradients of task parameters are not
@@ -249,11 +179,9 @@ class Combiner(nn.Module, ABC):
             direction, info = self.combine({name: gradients[name] for name in parameters}, losses)
         else:
             dtype = torch.promote_types(out.dtype, torch.float32)
-            joined, info = self.combine(out, losses, dtype=dtype)
-            direction = {
-                name: part.to(parameters[name].dtype)
-                for name, part in split_rows(joined, parameters).items()
-            }
+            flat, info = self.combine(out, losses, dtype=dtype)
+            parts = split_rows(flat, parameters)
+            direction = {name: part.to(parameters[name].dtype) for name, part in parts.items()}
         head_gradients = {name: gradients[name] for name in task_parameters or {}}
         if self.weighted_heads:
             head_gradients = {
@@ -269,9 +197,17 @@ class Combiner(nn.Module, ABC):
         task_parameters: Sequence[Iterable[Tensor]] | None = None,
         present: Tensor | None = None,
     ) -> CombinerInfo:
-        """Replaces `loss.backward()`. Adds the combined direction to the `.grad` of the shared
-        parameters, and each task's own gradient to the `.grad` of its task parameters (weighted
-        only with `weighted_heads`).
+        """Adds the direction to the `.grad` of shared parameters, in place of `loss.backward()`.
+
+        Each task's own gradient g_k is added to the `.grad` of its task parameters; w_k g_k only
+        with `weighted_heads`.
+
+        >>> from mtrl_fair import FairGrad
+        >>> trunk, head = torch.ones(2, requires_grad=True), torch.ones(1, requires_grad=True)
+        >>> losses = torch.stack([(trunk[0] * head).sum(), 8 * trunk[1]])
+        >>> info = FairGrad(alpha=2.0).backward(losses, [trunk], task_parameters=[[head], []])
+        >>> print(trunk.grad, head.grad, info.weights)
+        tensor([1.0000, 0.5000]) tensor([1.]) tensor([1.0000, 0.0625])
 
         Args:
             task_losses: [K], with a graph.
@@ -284,16 +220,12 @@ class Combiner(nn.Module, ABC):
             NonFiniteError: as in `combine`, and for heads. No `.grad` has changed then; the state
                 of a method that keeps one may have advanced.
         """
-        shared, own = self._check_parameters(task_losses, shared_parameters, task_parameters)
-        task_gradients, own_gradients = _loop(task_losses, shared, own, keep_graph=False)
-        check_head_gradients(own_gradients)
-        direction, info = self.combine(task_gradients, task_losses.detach(), present)
-        for parameter, gradient in zip(shared, direction.values(), strict=True):
-            accumulate(parameter, gradient)
-        for k, (parameters, gradients) in enumerate(zip(own, own_gradients, strict=True)):
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                head_weight = info.weights[k].to(gradient.dtype) if self.weighted_heads else 1
-                accumulate(parameter, gradient * head_weight)
+        check_task_losses(task_losses, self.num_tasks)
+        shared, heads = trainable_parameters(task_losses, shared_parameters, task_parameters)
+        direction, head_gradients, info = self._gradients(task_losses, shared, heads, present)
+        accumulate(shared, direction)
+        for head, gradients in zip(heads, head_gradients, strict=True):
+            accumulate(head, gradients)
         return info
 
     @full_precision
@@ -303,9 +235,16 @@ class Combiner(nn.Module, ABC):
         shared_parameters: Iterable[Tensor],
         present: Tensor | None = None,
     ) -> Tensor:
-        """The scalar Σ w_i ℓ_i with detached weights, for code that keeps its `loss.backward()`.
+        """Returns the scalar Σ w_i ℓ_i with detached weights, for code that keeps its `backward()`.
 
         Task parameters then receive w_i g_i, not g_i as in `backward`.
+
+        >>> from mtrl_fair import FairGrad
+        >>> shared = torch.ones(2, requires_grad=True)
+        >>> loss = FairGrad(alpha=2.0).scalarize(torch.tensor([1.0, 8.0]) * shared, [shared])
+        >>> loss.backward()
+        >>> print(loss.item(), shared.grad)
+        1.5 tensor([1.0000, 0.5000])
 
         Args:
             task_losses: [K], with a graph, which stays usable.
@@ -316,16 +255,15 @@ class Combiner(nn.Module, ABC):
             ValueError, NonFiniteError: as in `backward`.
             TypeError: the method is no weighted sum of task gradients.
         """
-        shared, own = self._check_parameters(task_losses, shared_parameters, None)
-        task_gradients, _ = _loop(task_losses, shared, own, keep_graph=True)
-        _, info = self.combine(task_gradients, task_losses.detach(), present)
-        return weighted_loss(info.weights, task_losses)
+        check_task_losses(task_losses, self.num_tasks)
+        shared, _ = trainable_parameters(task_losses, shared_parameters, None)
+        return weighted_loss(self._loss_weights(task_losses, shared, present), task_losses)
 
     def after_step(self, task_losses: Tensor) -> None:
-        """A second look at the losses, [K], after the optimiser step. Only FAMO uses it."""
+        """Takes a second look at the losses, [K], after the optimiser step. Only FAMO uses it."""
 
     def generators(self, device: torch.device) -> list[torch.Generator]:
-        """The generators that the method draws from, on a device."""
+        """Returns the generators that the method draws from, on a device."""
         return [part.generator(device) for part in self.modules() if isinstance(part, Randomness)]
 
     @property
@@ -333,67 +271,32 @@ class Combiner(nn.Module, ABC):
         """Whether the method uses `after_step`, which costs another forward."""
         return type(self).after_step is not Combiner.after_step
 
-    def _factor(self, norm: Tensor, norm_of_sum: Tensor, num_tasks: int) -> Tensor:
-        return scale_factor(self.scale, self.max_norm, num_tasks, norm, norm_of_sum)
-
-    def _check_losses(self, task_losses: Tensor) -> None:
-        if not isinstance(task_losses, Tensor) or task_losses.ndim != 1:
-            found = (
-                list(task_losses.shape) if isinstance(task_losses, Tensor) else type(task_losses)
-            )
-            raise ValueError(f"task losses must be one tensor [K], got {found}: stack them")
-        self._check_num_tasks(len(task_losses))
-        if not task_losses.is_cuda and not task_losses.isfinite().all():
-            raise NonFiniteError("loss", (~task_losses.isfinite()).nonzero().flatten().tolist())
-
-    def _check_num_tasks(self, number: int) -> None:
-        if self.num_tasks is not None and number != self.num_tasks:
-            raise ValueError(
-                f"{number} tasks arrived, but this combiner was made for {self.num_tasks}"
-            )
-
-    def _check_parameters(
+    def _gradients(
         self,
         task_losses: Tensor,
-        shared_parameters: Iterable[Tensor],
-        task_parameters: Sequence[Iterable[Tensor]] | None,
-    ) -> tuple[list[Tensor], list[list[Tensor]]]:
-        self._check_losses(task_losses)
-        return trainable_parameters(task_losses, shared_parameters, task_parameters)
+        shared: list[Tensor],
+        heads: list[list[Tensor]],
+        present: Tensor | None,
+    ) -> tuple[list[Tensor], list[list[Tensor]], CombinerInfo]:
+        """What `backward` adds to shared parameters and to each task's head, in their dtypes."""
+        rows, head_gradients = gradients_of_each_task(task_losses, shared, heads, keep_graph=False)
+        check_head_gradients(head_gradients)
+        direction, info = self.combine(rows, task_losses.detach(), present)
+        if self.weighted_heads:
+            head_gradients = [
+                [gradient * weight.to(gradient.dtype) for gradient in gradients]
+                for gradients, weight in zip(head_gradients, info.weights, strict=True)
+            ]
+        return list(direction.values()), head_gradients, info
 
+    def _loss_weights(
+        self, task_losses: Tensor, shared: list[Tensor], present: Tensor | None
+    ) -> Tensor:
+        """The weights [K] of `scalarize`; the graph of the losses stays usable."""
+        no_heads = [()] * len(task_losses)
+        rows, _ = gradients_of_each_task(task_losses, shared, no_heads, keep_graph=True)
+        _, info = self.combine(rows, task_losses.detach(), present)
+        return info.weights
 
-@full_precision
-def weighted_loss(weights: Tensor, task_losses: Tensor) -> Tensor:
-    """Σ w_i ℓ_i, at least in float32, which holds weights that half precision does not."""
-    return weights @ task_losses.to(torch.promote_types(weights.dtype, task_losses.dtype))
-
-
-def accumulate(parameter: Tensor, gradient: Tensor) -> None:
-    """Adds to `.grad`, as backward does."""
-    if parameter.grad is None:
-        parameter.grad = gradient.detach().clone()
-    else:
-        parameter.grad += gradient
-
-
-def _loop(
-    task_losses: Tensor,
-    shared: list[Tensor],
-    own: Sequence[Sequence[Tensor]],
-    keep_graph: bool,
-) -> tuple[dict[str, Tensor], list[list[Tensor]]]:
-    """Task gradients [K, *shape] of the shared parameters, by position, and those of the heads."""
-    rows, own_gradients = [], []
-    last = len(task_losses) - 1
-    for k, loss in enumerate(task_losses):
-        gradients = torch.autograd.grad(
-            loss,
-            [*shared, *own[k]],
-            retain_graph=keep_graph or k < last,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        rows.append(gradients[: len(shared)])
-        own_gradients.append(list(gradients[len(shared) :]))
-    columns = zip(*rows, strict=True)
-    return {str(i): torch.stack(column) for i, column in enumerate(columns)}, own_gradients
+    def _factor(self, norm: Tensor, norm_of_sum: Tensor, num_tasks: int) -> Tensor:
+        return scale_factor(self.scale, self.max_norm, num_tasks, norm, norm_of_sum)

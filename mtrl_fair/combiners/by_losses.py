@@ -9,55 +9,72 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtrl_fair.checks import check_head_gradients, check_present
-from mtrl_fair.combiners.base import (
-    Aggregate,
-    Combiner,
-    CombinerInfo,
-    Differentiated,
-    accumulate,
-    full_precision,
-    weighted_loss,
-)
-from mtrl_fair.errors import LossBoundError, NonFiniteError
-from mtrl_fair.gradients.gramian import per_row, total_norm, weighted_sum
+from mtrl_fair.checks import check_head_gradients, check_present, check_task_losses
+from mtrl_fair.combiners.autograd import accumulate, full_precision, weighted_gradients
+from mtrl_fair.combiners.base import Combiner
+from mtrl_fair.combiners.outputs import Aggregate, CombinerInfo, Differentiated
+from mtrl_fair.errors import NonFiniteError
+from mtrl_fair.gradients.gramian import at_least_float32, per_row, total_norm, weighted_sum
 from mtrl_fair.gradients.per_task import (
     TaskLossFn,
     check_parameters,
     count_tasks,
     detach,
+    head_leaves,
     losses_of,
-    own_leaves,
 )
 
-SMALLEST_WEIGHT = 1e-20  # keeps a head's gradient recoverable from that of the weighted sum
+SMALLEST_WEIGHT = 1e-20
+"""What a smaller weight counts as in the one backward of Σ_k w_k ℓ_k, which serves trunk and heads.
+
+It gives Σ_k w_k g_k to the trunk, which is the direction, but w_k g_k to the head of task k, on
+which ℓ_k alone depends. A head is to get g_k, whatever its task's weight in the trunk is: hence
+`head_factors`, 1 / w_k. For the losses 3 h₀ and 5 h₁ and w = (2, ½), the backward gives the heads 6
+and 2.5; times (½, 2) these are 3 and 5.
+
+A weight that has rounded to 0 (FAMO's may) would leave 0 / 0. This one divides well: w_k g_k is a
+normal float32 number for g_k down to 1e-18, and too small to count in the direction.
+"""
 
 
 class LossCombiner(Combiner):
-    """A weighted sum of the task losses, with weights from their values.
+    """Weighs the task losses by their values.
 
-    `backward` takes one backward, two with scale="norm". `scalarize` takes none besides that of its
-    user, one with `max_norm`, two with scale="norm".
+    `backward` and `differentiate` take one backward, two with scale="norm". `scalarize` takes none
+    besides that of its user, one with `max_norm`, two with scale="norm". With float16 losses or parameters, the heads
+    of `backward` and `differentiate` take one more.
+
+    A method of your own says the weights:
+
+    >>> import torch
+    >>> from mtrl_fair import LossCombiner
+    >>> class ShareOfLoss(LossCombiner):
+    ...     def weigh(self, task_losses, present):
+    ...         return task_losses / task_losses.where(present, 0).sum()
+    >>> parameter = torch.ones(2, requires_grad=True)
+    >>> info = ShareOfLoss().backward(torch.tensor([1.0, 3.0]) * parameter, [parameter])
+    >>> print(parameter.grad, info.weights)
+    tensor([0.2500, 2.2500]) tensor([0.2500, 0.7500])
     """
 
     @abstractmethod
     def weigh(self, task_losses: Tensor, present: Tensor) -> Tensor:
-        """Weights [K] for losses [K]; advances the method's state by one step.
+        """Returns weights [K] ≥ 0 for losses [K], and advances the method's state by one step.
 
         Args:
-            task_losses: detached.
+            task_losses: detached, at least in float32.
             present: [K] (bool).
         """
 
-    def own_loss(self, task_losses: Tensor, present: Tensor) -> Tensor | None:
-        """The loss [] of the method's own parameters, if it has any."""
+    def parameter_loss(self, task_losses: Tensor, present: Tensor) -> Tensor | None:
+        """Returns the loss [] of the parameters that the method itself learns, if it has any."""
         return None
 
     def aggregate(
         self, rows: dict[str, Tensor], gramian: Tensor, task_losses: Tensor, present: Tensor
     ) -> Aggregate:
-        weights = self._weigh_present(task_losses, present)
-        self._train(task_losses, present)
+        weights = self._weights(task_losses, present)
+        self._differentiate_parameter_loss(task_losses, present)
         return Aggregate(weighted_sum(weights, rows), weights, weights.new_zeros(()))
 
     def differentiate(
@@ -70,87 +87,28 @@ class LossCombiner(Combiner):
         has_aux: bool = False,
         out: Tensor | None = None,
     ) -> Differentiated:
-        """As `Combiner.differentiate`, in one ordinary backward, for which `out` is not needed.
-
-        As in `backward`, a task whose gradient happens to be zero counts like any other; `combine`
-        gives it weight 0.
-        """
         num_tasks = count_tasks(batch)
         check_parameters(parameters, task_parameters, num_tasks)
         shared = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-        own = own_leaves(task_parameters)
+        heads = head_leaves(task_parameters)
         with torch.enable_grad():
-            output = task_loss_fn({**shared, **own}, batch)
-        losses = losses_of(output, has_aux, num_tasks)
-        self._check_losses(losses)
-        direction, heads, head_factor, info = self._combined(
-            losses, None, list(shared.values()), list(own.values())
+            output = task_loss_fn({**shared, **heads}, batch)
+        task_losses = losses_of(output, has_aux, num_tasks)
+        check_task_losses(task_losses, self.num_tasks)
+        present = _mask(None, task_losses)
+        direction, of_heads, head_factors, info = self._weigh_and_differentiate(
+            task_losses, present, list(shared.values()), list(heads.values())
         )
-        self._train(losses.detach(), self._all_present(losses, None))
-        rows = [gradient * per_row(head_factor, gradient) for gradient in heads]
+        head_gradients = [
+            _times(rows, per_row(head_factors, at_least_float32(rows))) for rows in of_heads
+        ]
+        self._differentiate_parameter_loss(task_losses, present)
         return Differentiated(
             detach(output),
             dict(zip(shared, direction, strict=True)),
-            dict(zip(own, rows, strict=True)),
+            dict(zip(heads, head_gradients, strict=True)),
             info,
         )
-
-    @full_precision
-    def backward(
-        self,
-        task_losses: Tensor,
-        shared_parameters: Iterable[Tensor],
-        task_parameters: Sequence[Iterable[Tensor]] | None = None,
-        present: Tensor | None = None,
-    ) -> CombinerInfo:
-        shared, own = self._check_parameters(task_losses, shared_parameters, task_parameters)
-        direction, heads, head_factor, info = self._combined(
-            task_losses, present, shared, [parameter for part in own for parameter in part]
-        )
-        remaining = iter(heads)
-        own_gradients = [
-            [next(remaining) * head_factor[k] for _ in part] for k, part in enumerate(own)
-        ]
-        check_head_gradients(own_gradients)
-        self._train(task_losses.detach(), self._all_present(task_losses, present))
-        for parameter, gradient in zip(shared, direction, strict=True):
-            accumulate(parameter, gradient)
-        for parameters, gradients in zip(own, own_gradients, strict=True):
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                accumulate(parameter, gradient.to(parameter.dtype))
-        return info
-
-    @full_precision
-    def _combined(
-        self,
-        task_losses: Tensor,
-        present: Tensor | None,
-        shared: Sequence[Tensor],
-        heads: Sequence[Tensor],
-    ) -> tuple[list[Tensor], tuple[Tensor, ...], Tensor, CombinerInfo]:
-        """The direction, the heads' gradients of the weighted loss, and their factors [K]."""
-        present = self._all_present(task_losses, present)
-        losses = task_losses.detach()
-        weights = self._weigh_present(losses, present)
-        norm_of_sum = self._norm_of_sum(task_losses, present, shared)
-        safe = weights.clamp(min=SMALLEST_WEIGHT).where(present, 0)
-        gradients = _gradients(task_losses, safe, [*shared, *heads], False)
-        norm = total_norm(gradients[: len(shared)])
-        if not norm.is_cuda and not norm.isfinite():
-            raise NonFiniteError("gradient of the weighted sum", [])
-        factor = self._factor(norm, norm_of_sum, len(losses))
-        undo = factor if self.weighted_heads else 1 / safe.where(present, 1)
-        unseen = weights.new_full(weights.shape, float("nan"))
-        info = CombinerInfo(
-            weights=weights * factor,
-            residual=weights.new_zeros(()),
-            cosines=unseen.unsqueeze(1) * unseen,
-            conflicts=unseen[0],
-            gradient_norms=unseen,
-            direction_norm=norm * factor,
-        )
-        direction = [gradient * factor.to(gradient.dtype) for gradient in gradients[: len(shared)]]
-        return direction, gradients[len(shared) :], undo.expand(len(losses)), info
 
     @full_precision
     def scalarize(
@@ -159,80 +117,149 @@ class LossCombiner(Combiner):
         shared_parameters: Iterable[Tensor],
         present: Tensor | None = None,
     ) -> Tensor:
-        shared, _ = self._check_parameters(task_losses, shared_parameters, None)
-        present = self._all_present(task_losses, present)
-        losses = task_losses.detach()
-        weights = self._weigh_present(losses, present)
-        if self.scale == "norm" or self.max_norm is not None:
-            norm = total_norm(_gradients(task_losses, weights, shared, True))
-            norm_of_sum = self._norm_of_sum(task_losses, present, shared)
-            factor = self._factor(norm, norm_of_sum, len(losses))
-            weights = weights * factor
-        elif self.scale == "tasks":
-            weights = weights * len(losses)
-        scalar = weighted_loss(weights, task_losses)
-        own_loss = self.own_loss(losses, present)
-        return scalar if own_loss is None else scalar + own_loss - own_loss.detach()
+        scalar = super().scalarize(task_losses, shared_parameters, present)
+        losses = at_least_float32(task_losses.detach())
+        parameter_loss = self.parameter_loss(losses, _mask(present, task_losses))
+        if parameter_loss is not None:  # add its gradient, but not its value
+            scalar = scalar + parameter_loss - parameter_loss.detach()
+        return scalar
 
-    def _weigh_present(self, task_losses: Tensor, present: Tensor) -> Tensor:
-        return self.weigh(task_losses, present).where(present, 0)
+    def _gradients(
+        self,
+        task_losses: Tensor,
+        shared: list[Tensor],
+        heads: list[list[Tensor]],
+        present: Tensor | None,
+    ) -> tuple[list[Tensor], list[list[Tensor]], CombinerInfo]:
+        present = _mask(present, task_losses)
+        direction, of_heads, head_factors, info = self._weigh_and_differentiate(
+            task_losses, present, shared, [parameter for head in heads for parameter in head]
+        )
+        remaining = iter(of_heads)
+        head_gradients = [
+            [_times(next(remaining), factor) for _ in head]
+            for head, factor in zip(heads, head_factors, strict=True)
+        ]
+        check_head_gradients(head_gradients)
+        self._differentiate_parameter_loss(task_losses, present)
+        return direction, head_gradients, info
 
-    def _norm_of_sum(
-        self, task_losses: Tensor, present: Tensor, shared: Sequence[Tensor]
+    def _loss_weights(
+        self, task_losses: Tensor, shared: list[Tensor], present: Tensor | None
     ) -> Tensor:
+        present = _mask(present, task_losses)
+        weights = self._weights(task_losses, present)
+        norm = norm_of_sum = weights.new_full((), float("nan"))  # not needed by "none" and "tasks"
+        if self.scale == "norm" or self.max_norm is not None:
+            parts, _, _ = _backward(task_losses, weights, present, shared, [], keep_graph=True)
+            norm = total_norm(map(at_least_float32, parts))
+            norm_of_sum = self._norm_of_sum(task_losses, present, shared)
+        return weights * self._factor(norm, norm_of_sum, len(weights))
+
+    @full_precision
+    def _weigh_and_differentiate(
+        self, task_losses: Tensor, present: Tensor, shared: list[Tensor], heads: list[Tensor]
+    ) -> tuple[list[Tensor], Sequence[Tensor], Tensor, CombinerInfo]:
+        """Weighs the losses and takes the backward that `SMALLEST_WEIGHT` explains.
+
+        Returns:
+            the direction, by shared parameter; the backward's gradients, by head parameter;
+            `head_factors` [K], which make of them what heads get; and the info.
+        """
+        weights = self._weights(task_losses, present)
+        norm_of_sum = self._norm_of_sum(task_losses, present, shared)
+        parts, of_heads, held = _backward(task_losses, weights, present, shared, heads)
+        norm = total_norm(map(at_least_float32, parts))
+        if not norm.is_cuda and not norm.isfinite():
+            raise NonFiniteError("gradient of the weighted sum", [])
+        factor = self._factor(norm, norm_of_sum, len(weights))
+        held = held.where(present, 1)
+        head_factors = weights / held * factor if self.weighted_heads else 1 / held
+        unknown = torch.full_like(weights, float("nan"))
+        info = CombinerInfo(
+            weights=weights * factor,
+            residual=weights.new_zeros(()),
+            cosines=unknown.unsqueeze(1) * unknown,
+            conflicts=unknown[0],
+            gradient_norms=unknown,
+            direction_norm=norm * factor,
+        )
+        direction = [
+            (part * factor.to(part.dtype)).to(parameter.dtype)
+            for part, parameter in zip(parts, shared, strict=True)
+        ]
+        return direction, of_heads, head_factors, info
+
+    def _weights(self, task_losses: Tensor, present: Tensor) -> Tensor:
+        return self.weigh(at_least_float32(task_losses.detach()), present).where(present, 0)
+
+    def _norm_of_sum(self, task_losses: Tensor, present: Tensor, shared: list[Tensor]) -> Tensor:
         """The norm [] of Σ g_i; NaN unless scale="norm" needs it."""
         if self.scale != "norm":
-            return task_losses.new_full((), float("nan")).detach()
-        ones = present.to(task_losses.dtype)
-        return total_norm(_gradients(task_losses, ones, shared, True))
+            return at_least_float32(task_losses.detach()).new_full((), float("nan"))
+        gradients = weighted_gradients(task_losses, present, shared, keep_graph=True)
+        return total_norm(map(at_least_float32, gradients))
 
-    def _all_present(self, task_losses: Tensor, present: Tensor | None) -> Tensor:
-        if present is None:
-            return torch.ones_like(task_losses, dtype=torch.bool)
-        check_present(present, task_losses)
-        return present
-
-    def _train(self, task_losses: Tensor, present: Tensor) -> None:
+    def _differentiate_parameter_loss(self, task_losses: Tensor, present: Tensor) -> None:
+        """Adds to `.grad` of the method's own parameters."""
         with torch.enable_grad():
-            own_loss = self.own_loss(task_losses, present)
-        if own_loss is None:
+            loss = self.parameter_loss(at_least_float32(task_losses.detach()), present)
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if loss is None or not parameters:
             return
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        if not parameters:
-            return
-        for parameter, gradient in zip(
-            parameters, torch.autograd.grad(own_loss, parameters), strict=True
-        ):
-            accumulate(parameter, gradient)
+        accumulate(parameters, torch.autograd.grad(loss, parameters))
 
 
-def _gradients(
-    task_losses: Tensor, weights: Tensor, parameters: Sequence[Tensor], keep_graph: bool
-) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(
-        task_losses,
-        list(parameters),
-        weights.to(task_losses.dtype),
-        retain_graph=keep_graph,
-        allow_unused=True,
-        materialize_grads=True,
-    )
+def _backward(
+    task_losses: Tensor,
+    weights: Tensor,
+    present: Tensor,
+    shared: list[Tensor],
+    heads: list[Tensor],
+    *,
+    keep_graph: bool = False,
+) -> tuple[list[Tensor], Sequence[Tensor], Tensor]:
+    """Differentiates the weighted loss.
 
-
-def excess_losses(method: str, task_losses: Tensor, min_loss: float, present: Tensor) -> Tensor:
-    """ℓ - min_loss, [K], whose logarithm or reciprocal the method takes.
-
-    Raises:
-        LossBoundError: a present task's is not positive. On CUDA it is NaN instead, because looking
-            would make the host wait for the device.
+    Returns:
+        its gradients, by shared parameter and by head parameter; and the weights [K] in the latter.
     """
-    excess = task_losses - min_loss
-    if not task_losses.is_cuda:
-        wrong = (present & ~(excess > 0)).nonzero().flatten().tolist()
-        if wrong:
-            values = ", ".join(f"task {k} has {task_losses[k]:.4g}" for k in wrong)
-            raise LossBoundError(
-                f"{method} needs losses above min_loss = {min_loss:g}, but {values}: give a"
-                " min_loss that no loss reaches"
-            )
-    return excess.where(excess > 0, float("nan"))
+    if torch.float16 in {tensor.dtype for tensor in (task_losses, *shared, *heads)}:
+        return _float16_backward(task_losses, weights, present, shared, heads, keep_graph)
+    held = weights.clamp(min=SMALLEST_WEIGHT).where(present, 0)
+    gradients = weighted_gradients(task_losses, held, [*shared, *heads], keep_graph=keep_graph)
+    return list(gradients[: len(shared)]), gradients[len(shared) :], held
+
+
+def _float16_backward(
+    task_losses: Tensor,
+    weights: Tensor,
+    present: Tensor,
+    shared: list[Tensor],
+    heads: list[Tensor],
+    keep_graph: bool,
+) -> tuple[list[Tensor], Sequence[Tensor], Tensor]:
+    """As `_backward`, where weights and w_k g_k may be beyond float16's range, 6e-8 to 65504.
+
+    The largest weight is taken out of the direction's backward, and heads get one without weights.
+    """
+    largest = weights.max().where(weights.max() > 0, 1)
+    keep_first = keep_graph or bool(heads)
+    parts = weighted_gradients(task_losses, weights / largest, shared, keep_graph=keep_first)
+    of_heads: tuple[Tensor, ...] = ()
+    if heads:
+        of_heads = weighted_gradients(task_losses, present, heads, keep_graph=keep_graph)
+    return [at_least_float32(part) * largest for part in parts], of_heads, present.to(weights)
+
+
+def _mask(present: Tensor | None, task_losses: Tensor) -> Tensor:
+    if present is None:
+        return torch.ones_like(task_losses, dtype=torch.bool)
+    check_present(present, task_losses)
+    return present
+
+
+def _times(gradient: Tensor, factor: Tensor) -> Tensor:
+    """The product in the gradient's dtype; float16 may hold it, but not the factor."""
+    wide = at_least_float32(gradient)
+    return (wide * factor.to(wide.dtype)).to(gradient.dtype)

@@ -1,4 +1,4 @@
-"""Combiners by name, and from the weightings of other libraries."""
+"""Combiners by name, and the options that each of them takes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from mtrl_fair.checks import check_name
-from mtrl_fair.combiners.base import Aggregate, Combiner
-from mtrl_fair.combiners.by_gramian import GramianCombiner
+from mtrl_fair.combiners.base import Combiner
 from mtrl_fair.combiners.methods.cagrad import CAGrad
 from mtrl_fair.combiners.methods.dwa import DynamicWeightAverage
 from mtrl_fair.combiners.methods.fairgrad import FairGrad
@@ -25,7 +24,7 @@ from mtrl_fair.combiners.methods.pcgrad import PCGrad
 from mtrl_fair.combiners.methods.rlw import RandomLossWeighting
 from mtrl_fair.combiners.methods.si import ScaleInvariant
 from mtrl_fair.combiners.methods.uw import UncertaintyWeighting
-from mtrl_fair.gradients.gramian import joined, weighted_sum
+from mtrl_fair.combiners.torchjd import weighting_class
 
 COMBINERS: dict[str, type[Combiner]] = {
     "ls": LinearScalarization,
@@ -43,48 +42,21 @@ COMBINERS: dict[str, type[Combiner]] = {
     "famo": FAMO,
     "fairgrad": FairGrad,
 }
-
-
-class GramianWeighting(GramianCombiner):
-    """A combiner made of any callable from a Gramian [K, K] to weights [K].
-
-    Tasks without a gradient get weight 0 whatever it returns for them.
-    """
-
-    capturable = False  # not known of the callable
-
-    def __init__(self, weighting: Callable[[Tensor], Tensor], **options: Any):
-        super().__init__(**options)
-        self.weighting = weighting
-
-    def solve(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
-        weights = _check_weights(self.weighting(gramian), gramian)
-        return weights, gramian.new_zeros(gramian.shape[:-2])
-
-
-class MatrixWeighting(Combiner):
-    """A combiner made of a callable from task gradients [K, P] to weights [K].
-
-    Of this kind are those weightings of TorchJD that ask for the matrix instead of its Gramian.
-    """
-
-    capturable = False  # not known of the callable
-
-    def __init__(self, weighting: Callable[[Tensor], Tensor], **options: Any):
-        super().__init__(**options)
-        self.weighting = weighting
-
-    def aggregate(
-        self, rows: dict[str, Tensor], gramian: Tensor, task_losses: Tensor, present: Tensor
-    ) -> Aggregate:
-        weights = _check_weights(self.weighting(joined(rows)), gramian).where(present, 0)
-        return Aggregate(weighted_sum(weights, rows), weights, weights.new_zeros(()))
+"""The classes of the methods by name, in the order of the paper's tables."""
 
 
 def make_combiner(
     method: str | Callable[[Tensor], Tensor], num_tasks: int, **options: Any
 ) -> Combiner:
-    """A combiner by name (see `COMBINERS`), or one that asks a callable for the weights.
+    """Makes a combiner by name (see `COMBINERS`), or one that asks a callable for the weights.
+
+    >>> import torch
+    >>> from mtrl_fair import make_combiner
+    >>> gramian = torch.tensor([[4.0, 0.0], [0.0, 1.0]])
+    >>> make_combiner("fairgrad", num_tasks=2, alpha=1.0)(gramian)
+    tensor([0.5000, 1.0000])
+    >>> make_combiner(lambda gramian: gramian.diagonal().rsqrt(), num_tasks=2)(gramian)
+    tensor([0.5000, 1.0000])
 
     Args:
         method: a name, any callable from a Gramian [K, K] to weights [K], or a weighting of TorchJD
@@ -102,15 +74,8 @@ def make_combiner(
     if isinstance(method, str):
         check_name("combiner", method, COMBINERS)
         combiner_class, arguments, label = COMBINERS[method], (), method
-    elif _is_torchjd(method, "Aggregator"):
-        raise TypeError(
-            f"{type(method).__name__} returns a direction, and a combiner needs weights: give its"
-            " weighting, such as MGDAWeighting() instead of MGDA()"
-        )
     elif callable(method):
-        wants_matrix = _is_torchjd(method, "_MatrixWeighting", "_Composition")
-        combiner_class = MatrixWeighting if wants_matrix else GramianWeighting
-        arguments, label = (method,), "a callable"
+        combiner_class, arguments, label = weighting_class(method), (method,), "a callable"
     else:
         raise TypeError(f"a combiner is a name or a callable, got {type(method).__name__}")
     valid = combiner_options(combiner_class)
@@ -120,12 +85,19 @@ def make_combiner(
 
 
 def make_combiner_from_settings(name: str, num_tasks: int, settings: Mapping[str, Any]) -> Combiner:
-    """Makes the combiner of a name, given those of a run's settings that are options of it.
+    """Makes a combiner by name, given those of a run's settings that are options of it.
+
+    >>> settings = {"alpha": 1.0, "min_loss": 0.5, "scale": "tasks"}
+    >>> make_combiner_from_settings("fairgrad", 2, settings)
+    FairGrad(alpha=1.0, solver='newton', precondition=True, scale='tasks')
 
     Args:
         name: one of `COMBINERS`.
         num_tasks: K.
         settings: values by option name, those of other combiners included.
+
+    Raises:
+        ValueError: an unknown name, or a value that is not possible.
     """
     check_name("combiner", name, COMBINERS)
     valid = combiner_options(COMBINERS[name])
@@ -133,30 +105,21 @@ def make_combiner_from_settings(name: str, num_tasks: int, settings: Mapping[str
 
 
 def combiner_options(combiner_class: Callable[..., Combiner]) -> list[str]:
-    """The options that `make_combiner` takes for a class of `COMBINERS`."""
-    own = inspect.signature(combiner_class).parameters.values()
-    named = [p.name for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    common = list(inspect.signature(Combiner).parameters)
-    names = dict.fromkeys((*named, *common))
+    """Returns the options that `make_combiner` takes for a class of `COMBINERS`.
+
+    >>> combiner_options(COMBINERS["si"])
+    ['min_loss', 'scale', 'max_norm', 'weighted_heads']
+    """
+    named = inspect.signature(combiner_class).parameters.values()
+    of_class = [p.name for p in named if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    names = dict.fromkeys((*of_class, *inspect.signature(Combiner).parameters))
     return [name for name in names if name not in ("num_tasks", "weighting")]
 
 
-def _is_torchjd(method: object, *class_names: str) -> bool:
-    """Whether it is of one of TorchJD's classes; TorchJD need not be installed."""
-    return any(
-        base.__name__ in class_names and base.__module__.startswith("torchjd.")
-        for base in type(method).__mro__
-    )
+def combiners_with_option(option: str) -> tuple[str, ...]:
+    """Returns the names of `COMBINERS` whose class takes an option.
 
-
-def _check_weights(weights: Any, gramian: Tensor) -> Tensor:
-    if not isinstance(weights, Tensor) or weights.shape != gramian.shape[:-1]:
-        found = list(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
-        raise ValueError(
-            f"the weighting returned {found} for {gramian.shape[-1]} tasks: a tensor with one"
-            " weight per task is needed"
-        )
-    counted = weights.where(gramian.diagonal(dim1=-2, dim2=-1) > 0, 0)
-    if not weights.is_cuda and not counted.isfinite().all():
-        raise ValueError(f"the weighting returned what is not finite: {weights.tolist()}")
-    return weights
+    >>> combiners_with_option("min_loss")  # those that need a lower bound of the losses
+    ('si', 'dwa', 'uw', 'famo')
+    """
+    return tuple(name for name, kind in COMBINERS.items() if option in combiner_options(kind))

@@ -6,6 +6,9 @@ from typing import Literal
 
 from torch import Tensor
 
+from mtrl_fair.combiners.outputs import Aggregate
+from mtrl_fair.gradients.gramian import at_least_float32, total_norm
+
 Scale = Literal["none", "tasks", "norm"]
 
 
@@ -16,15 +19,22 @@ def scale_factor(
     direction_norm: Tensor,
     sum_norm: Tensor,
 ) -> Tensor:
-    """What to multiply a direction by.
+    """Returns what to multiply a direction by.
 
     "none": 1, as solved. "tasks": K, as in the official supervised FairGrad code. "norm": whatever
     gives it the norm of the summed gradient, so that methods differ in direction only. If the
     result is longer than `max_norm`, it is shortened to that.
 
+    >>> import torch
+    >>> norm, norm_of_sum = torch.tensor(2.0), torch.tensor(3.0)
+    >>> [scale_factor(scale, None, 4, norm, norm_of_sum).item() for scale in ("tasks", "norm")]
+    [4.0, 1.5]
+    >>> scale_factor("tasks", 1.0, 4, norm, norm_of_sum).item()  # the direction has norm 1 then
+    0.5
+
     Args:
         direction_norm: norm of the direction as solved, any shape.
-        sum_norm: norm of the sum of the task gradients, same shape.
+        sum_norm: norm of the sum of the task gradients, same shape; used by "norm" only.
 
     Returns:
         of the same shape.
@@ -38,3 +48,25 @@ def scale_factor(
     if max_norm is None:
         return factor
     return factor.minimum(max_norm / positive)
+
+
+def scaled_aggregate(
+    solved: Aggregate, rows: dict[str, Tensor], scale: Scale, max_norm: float | None
+) -> tuple[Aggregate, Tensor]:
+    """Multiplies direction and weights by `scale_factor`.
+
+    Args:
+        rows: the task gradients by name, [K, P], whose sum decides with "norm".
+
+    Returns:
+        the scaled aggregate, and the norm [] of its direction.
+    """
+    # Not from the Gramian: w' A w cancels where gradients conflict strongly.
+    norm = norm_of_sum = total_norm(solved.direction.values())
+    if scale == "norm":
+        norm_of_sum = total_norm(at_least_float32(row).sum(0) for row in rows.values())
+    factor = scale_factor(scale, max_norm, len(solved.weights), norm, norm_of_sum)
+    direction = solved.direction
+    if scale != "none" or max_norm is not None:
+        direction = {name: part * factor for name, part in direction.items()}
+    return Aggregate(direction, solved.weights * factor, solved.residual), norm * factor

@@ -1,1 +1,1 @@
-"""What training runs left behind, read back: results, statistics, tables and figures."""
+"""What training runs left behind, read back: results, statistics, tables, figures and copies."""

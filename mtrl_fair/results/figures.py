@@ -1,5 +1,4 @@
-"""Figures of training runs: success of groups, of tasks, of runs, when groups first had a mean
-success, and what a combiner weighs."""
+"""Figures of training runs: success, the time to a success, and what a combiner weighs."""
 
 from __future__ import annotations
 
@@ -12,8 +11,9 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mtrl_fair.results.groups import RunGroup
 from mtrl_fair.results.levels import times_to_level
-from mtrl_fair.results.runs import RunGroup, RunResults
+from mtrl_fair.results.runs import RunResults
 from mtrl_fair.results.statistics import MIN_RUNS, bootstrap_interval
 from mtrl_fair.results.weights import NETWORKS, SHARES, averaged, read_weights
 
@@ -22,7 +22,7 @@ SINGLE_RUNS = "thick: mean of runs; thin: single runs"
 
 
 def success_figure(groups: Sequence[RunGroup]) -> Figure:
-    """Mean success over all tasks: over vector steps and over minutes.
+    """Draws the mean success over all tasks against vector steps and against minutes.
 
     The thick line of a group is the mean of its runs, the thin ones are its runs; the band, from
     three runs on, is the 95 % stratified bootstrap interval of the mean.
@@ -66,8 +66,10 @@ def success_figure(groups: Sequence[RunGroup]) -> Figure:
 
 
 def task_figure(groups: Sequence[RunGroup]) -> Figure:
-    """Success over vector steps, one panel per task; thick lines are means of a group's runs, thin
-    ones its runs."""
+    """Draws success against vector steps, one panel per task.
+
+    Thick lines are means of a group's runs, thin ones its runs.
+    """
     tasks = groups[0].runs[0].tasks
     figure, axes = _grid(len(tasks), 5, 2.9)
     for k, axis in enumerate(axes):
@@ -87,9 +89,11 @@ def task_figure(groups: Sequence[RunGroup]) -> Figure:
 
 
 def level_figure(groups: Sequence[RunGroup], level: float) -> Figure:
-    """Vector steps and minutes until each run first reached this mean success, a line per group and
-    a dot per run, both panels in the order of the table of levels. An arrow is where a run ended
-    without it; a stroke is the median."""
+    """Draws the vector steps and minutes until each run first reached this mean success.
+
+    Each group has a line, in the order of `times_to_level`. A dot is a run, and a stroke is the
+    median. An arrow is where a run ended without this success.
+    """
     times = times_to_level(groups, level)
     figure, axes = plt.subplots(
         1, 2, figsize=(11, 1.3 + 0.32 * len(times)), sharey=True, layout="constrained"
@@ -116,7 +120,10 @@ def level_figure(groups: Sequence[RunGroup], level: float) -> Figure:
 
 
 def run_figure(runs: Sequence[RunResults], labels: Sequence[str]) -> Figure:
-    """Success over vector steps, one panel per run: a line per task, a thick one their mean."""
+    """Draws success against vector steps, one panel per run.
+
+    Each task has a line; the thick line is their mean.
+    """
     tasks = list(dict.fromkeys(task for run in runs for task in run.tasks))
     figure, axes = _grid(len(runs), 4, 3.6)
     for axis, run, label in zip(axes, runs, labels, strict=True):
@@ -131,8 +138,10 @@ def run_figure(runs: Sequence[RunResults], labels: Sequence[str]) -> Figure:
 
 
 def weight_figure(run: RunResults, title: str) -> Figure:
-    """A run's task weights over vector steps, critic and actor, and, where it logged them, gradient
-    norms and each task's share of their sum over tasks, plain and weighted.
+    """Draws a run's task weights against vector steps, for critic and actor.
+
+    Where the run logged gradient norms, the figure also has these and each task's share of their
+    sum over tasks, plain and weighted.
 
     A weight times its gradient norm is the length of what a task adds to the shared direction (of
     every method but `moco` and `graddrop`, see docs/metrics.md); the plain sum's share is what it
@@ -197,7 +206,7 @@ def _draw_weights(
 
 
 def _grid(panels: int, most_columns: int, size: float) -> tuple[Figure, list[Axes]]:
-    """Panels of success over steps, with common axes."""
+    """Makes panels of success against steps, with common axes."""
     columns = min(panels, most_columns)
     lines = -(-panels // columns)
     figure, axes = plt.subplots(
@@ -222,7 +231,8 @@ def _grid(panels: int, most_columns: int, size: float) -> tuple[Figure, list[Axe
 
 
 def _style(index: int) -> dict[str, Any]:
-    """Ten colours and five kinds of line; a dot for each evaluation, which may be the only one."""
+    """Returns one of ten colours and five kinds of line, with a dot for each evaluation."""
+    # Without dots, a run with a single evaluation would not be seen.
     line = ("-", "--", ":", "-.", (0, (1, 4)))[index // 10 % 5]
     return {"color": f"C{index % 10}", "linestyle": line, "marker": "o", "markersize": 3}
 
@@ -233,8 +243,11 @@ def _of_group(group: RunGroup) -> str:
 
 
 def _literal(text: str) -> str:
-    """The text as it is: matplotlib sets what is between dollars as mathematics, and leaves out of
-    legends what begins with an underscore."""
+    """Makes matplotlib show the text as it is.
+
+    It would set what is between dollars as mathematics, and leave out of legends what begins with
+    an underscore.
+    """
     hidden = "\u200b" if text.startswith("_") else ""
     return hidden + text.replace("$", r"\$")
 
@@ -246,7 +259,7 @@ def _success_axis(axis: Axes, label: str) -> None:
 
 
 def _legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
-    """One legend for all panels, in as many columns as fit."""
+    """Draws one legend for all panels, in as many columns as fit."""
     entries: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):

@@ -1,4 +1,4 @@
-"""When runs first reached a success."""
+"""The steps and minutes after which runs first reached a success."""
 
 from __future__ import annotations
 
@@ -8,23 +8,36 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from envs.evaluation import reaches
-from mtrl_fair.results.runs import RunGroup, RunResults
+from mtrl_fair.results.groups import RunGroup
+from mtrl_fair.results.runs import RunResults
 from mtrl_fair.results.statistics import MIN_RUNS
 
 DEFAULT_LEVEL = 0.95
 
 
+def reaches(mean_success: float, level: float) -> bool:
+    """Returns whether a mean of rates is at least a level.
+
+    A mean of rates such as 0.82 and 0.9 can be 1e-16 below its exact value; without the margin that
+    would decide whether a run has reached 0.95.
+    """
+    return mean_success >= level - 1e-9
+
+
 @dataclass(frozen=True)
 class FirstTimes:
-    """The times at which R runs first reached a level, ascending, then the last times of runs that
-    never did, which are right-censored: theirs would be later."""
+    """The times at which R runs first reached a level, ascending.
+
+    Then come the last times of runs that never did. These are right-censored: such a run would have
+    reached the level later, if at all.
+    """
 
     values: Float[np.ndarray, "run"]
     reached: Bool[np.ndarray, "run"]
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[float, bool]]) -> FirstTimes:
+        """Sorts pairs of a time and whether the level was reached then."""
         ordered = sorted(pairs, key=lambda pair: (not pair[1], pair[0]))
         return cls(
             np.array([value for value, _ in ordered]), np.array([reached for _, reached in ordered])
@@ -32,28 +45,32 @@ class FirstTimes:
 
     @property
     def median(self) -> int | None:
-        """The index of the run with which half of the runs had reached the level. None for fewer
-        than three runs, or where a run that never did ended before others did: it could have come
-        before them."""
+        """Returns the index of the run with which half of the runs had reached the level.
+
+        None for fewer than three runs, and where a run without the level ended before others
+        reached it: that run could have reached it before them.
+        """
         ranked = bool((np.diff(self.values) >= 0).all())
         return (len(self.values) - 1) // 2 if ranked and len(self.values) >= MIN_RUNS else None
 
 
 @dataclass(frozen=True)
 class LevelTimes:
-    """When the runs of a group first reached a mean success."""
+    """The times at which the runs of a group first reached a mean success."""
 
     label: str
     place: int
-    """Of the group, in the order given."""
+    """The index of the group, in the order given."""
     steps: FirstTimes
     """In vector steps."""
     minutes: FirstTimes
 
 
 def times_to_level(groups: Sequence[RunGroup], level: float) -> list[LevelTimes]:
-    """Per group, its runs' first evaluations with at least this mean success, each run's own
-    evaluations counting. By the median of the steps, groups without one last.
+    """Returns, for each group, its runs' first evaluations with at least this mean success.
+
+    All evaluations of a run count, also those that other runs of its group do not have. Groups are
+    sorted by the median of the steps; groups without a median come last.
 
     Raises:
         ValueError: see `check_level`.
@@ -80,8 +97,9 @@ def _level_times(group: RunGroup, place: int, level: float) -> LevelTimes:
 
 
 def task_steps_to_level(run: RunResults, level: float) -> list[tuple[float, bool]]:
-    """Per task, the vector step of a run's first evaluation with at least this success, and whether
-    there is one; else the last step.
+    """Returns, for each task, the step of the first evaluation with at least this success.
+
+    The second value says whether there is such an evaluation; if not, the step is the last one.
 
     Raises:
         ValueError: see `check_level`.
@@ -92,7 +110,8 @@ def task_steps_to_level(run: RunResults, level: float) -> list[tuple[float, bool
 
 
 def _first(success: Float[np.ndarray, "evaluation"], level: float) -> tuple[int, bool]:
-    """The index of the first evaluation with the level, or of the last, and whether it has it."""
+    """Returns the index of the first evaluation with the level, or of the last if none has it; and
+    whether that evaluation has it."""
     index = next((i for i, rate in enumerate(success) if reaches(float(rate), level)), None)
     return (len(success) - 1, False) if index is None else (index, True)
 
@@ -100,4 +119,4 @@ def _first(success: Float[np.ndarray, "evaluation"], level: float) -> tuple[int,
 def check_level(level: float) -> None:
     """Raises ValueError unless the level is a success rate above 0."""
     if not 0 < level <= 1:
-        raise ValueError(f"--level is {level}, expected a success rate in (0, 1]")
+        raise ValueError(f"the level is {level}, expected a success rate in (0, 1]")

@@ -1,4 +1,4 @@
-"""Aggregates of success rates over seeds and tasks, with their uncertainty.
+"""Aggregates of success rates over seeds and tasks, and how uncertain they are.
 
 The interquartile mean and the stratified bootstrap are those of Agarwal et al. (2021), "Deep
 reinforcement learning at the edge of the statistical precipice".
@@ -10,21 +10,23 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import trim_mean
 
 RESAMPLES = 10_000
 MIN_RUNS = 3
-"""Below, resampling seeds says nothing about them."""
+"""With fewer runs, resampling says nothing about seeds."""
 
 
 def mean(scores: Float[np.ndarray, "*batch run task"]) -> Float[np.ndarray, "*batch"]:
-    """Over runs and tasks."""
+    """Averages all scores of all runs and tasks."""
     result: np.ndarray = scores.mean((-2, -1))
     return result
 
 
 def interquartile_mean(scores: Float[np.ndarray, "*batch run task"]) -> Float[np.ndarray, "*batch"]:
-    """The mean of the middle half of all scores of all runs and tasks."""
+    """Averages the middle half of all scores of all runs and tasks."""
+    # Here, because it takes half a second, and every training imports `results.levels.reaches`.
+    from scipy.stats import trim_mean
+
     result: np.ndarray = trim_mean(scores.reshape(*scores.shape[:-2], -1), 0.25, axis=-1)
     return result
 
@@ -34,11 +36,14 @@ def bootstrap_interval(
     aggregate: Callable[[np.ndarray], np.ndarray] = mean,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """The percentile interval of an aggregate when the runs of every task are drawn anew, each
-    task's apart from the others'. The draws are the same at every call.
+    """Returns the percentile interval of an aggregate under resampling of runs.
 
-    It takes the tasks of one run for independent, which those of one network are not, and with few
-    runs percentiles cover less than their level: read it as a lower bound of the uncertainty.
+    Runs are drawn with replacement for each task separately (stratified). The draws are the same at
+    every call.
+
+    The interval is too narrow for two reasons. It treats the tasks of one run as independent, but
+    they share a network. And with few runs a percentile interval covers less than its level. Read
+    it as a lower bound of the uncertainty.
 
     Raises:
         ValueError: there are fewer than three runs.

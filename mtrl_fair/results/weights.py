@@ -11,8 +11,8 @@ NETWORKS = ("critic", "actor")
 LOGGED = ("weight", "gradient_norm")
 """What a run logs for each task and network."""
 SHARES = ("norm_share", "share")
-"""What follows from it, line by line: each task's share of the sum over tasks of gradient norms,
-and of |weight| × gradient norm. The copy of a run (archive.py) has their averages."""
+"""What follows from that, line by line: each task's share of the sum over tasks of gradient norms,
+and of |weight| × gradient norm. The copy of a run (copies.py) has averages of these."""
 WEIGHT_PREFIX = "fairness/weight/"
 RESIDUAL_PREFIX = "fairness/residual/"
 SOLVING = ("fairgrad", "nash_mtl")
@@ -25,7 +25,7 @@ Residuals = dict[str, tuple[Float[np.ndarray, "line"], Float[np.ndarray, "line"]
 
 
 def read_weights(run: RunResults) -> tuple[Float[np.ndarray, "line"], Weights]:
-    """The steps of a run's lines with weights, and what they hold.
+    """Returns the steps of a run's lines with task weights, and what these lines hold.
 
     Raises:
         ValueError: it has none.
@@ -36,7 +36,7 @@ def read_weights(run: RunResults) -> tuple[Float[np.ndarray, "line"], Weights]:
     if not found:
         raise ValueError(
             f"{run.path / 'metrics.jsonl'} has no task weights ({WEIGHT_PREFIX}…): expected a run"
-            " that logged an update; archive.py --lines 0 copies one without"
+            " that logged an update; a copy without metrics has none"
         )
     weights: Weights = {network: {} for network in NETWORKS}
     for network in NETWORKS:
@@ -54,13 +54,14 @@ def read_weights(run: RunResults) -> tuple[Float[np.ndarray, "line"], Weights]:
 
 
 def metric_key(kind: str, task: str, network: str) -> str:
-    """The key of a weight, gradient norm or share in `metrics.jsonl` (docs/metrics.md)."""
+    """Returns the key of a weight, gradient norm or share in `metrics.jsonl` (docs/metrics.md)."""
     return f"fairness/{kind}/{task}/{network}"
 
 
 def read_residuals(run: RunResults) -> Residuals:
-    """The steps and residuals (docs/metrics.md) that a run logged, infinite where they are not
-    finite, by network, for those whose combiner solves an equation.
+    """Returns the residuals (docs/metrics.md) of networks whose combiner solves an equation.
+
+    A residual that is not finite is infinite here.
 
     Raises:
         ValueError: they were not logged, or not kept.
@@ -75,8 +76,7 @@ def read_residuals(run: RunResults) -> Residuals:
         if not logged:
             raise ValueError(
                 f"{run.path / 'metrics.jsonl'} has no {key}, which {run.combiner(network)} logs:"
-                " the run logged no update yet, or is an older copy of archive.py or one with"
-                " --lines 0, which did not keep it"
+                " the run logged no update yet, or it is a copy without residuals"
             )
         steps, values = zip(*logged, strict=True)
         finite = [np.inf if value is None else value for value in values]
@@ -87,8 +87,11 @@ def read_residuals(run: RunResults) -> Residuals:
 def averaged(
     steps: Float[np.ndarray, "line"], weights: Weights, parts: int
 ) -> tuple[Float[np.ndarray, "part"], Weights]:
-    """Means over equal parts of the lines: geometric ones of weights and norms, which range over
-    orders of magnitude; arithmetic ones of shares, and where a weight or norm is not positive."""
+    """Averages over equal parts of the lines.
+
+    Means of weights and norms are geometric, because these range over orders of magnitude. Means of
+    shares are arithmetic, and so are those of weights and norms that are not all positive.
+    """
     lines = parts_of(len(steps), parts)
     result: Weights = {network: {} for network in weights}
     for network, values in weights.items():
@@ -103,12 +106,12 @@ def averaged(
 
 
 def parts_of(lines: int, parts: int) -> list[np.ndarray]:
-    """The indices of lines in so many equal parts, at least one line in each."""
+    """Splits the indices of lines into so many equal parts, with at least one line in each."""
     return np.array_split(np.arange(lines), min(parts, lines)) if lines else []
 
 
 def _shares(values: Float[np.ndarray, "line task"]) -> Float[np.ndarray, "line task"]:
-    """Of the sum over tasks; NaN where that is zero."""
+    """Divides by the sum over tasks; NaN where that is zero."""
     total = np.nansum(values, 1, keepdims=True)
     return values / np.where(total > 0, total, np.nan)
 
@@ -116,7 +119,7 @@ def _shares(values: Float[np.ndarray, "line task"]) -> Float[np.ndarray, "line t
 def _means(
     values: Float[np.ndarray, "line task"], lines: list[np.ndarray]
 ) -> Float[np.ndarray, "part task"]:
-    """Of what is there; NaN where nothing is."""
+    """Averages what is there; NaN where nothing is."""
     sums = np.array([np.nansum(values[part], 0) for part in lines])
     counts = np.array([(~np.isnan(values[part])).sum(0) for part in lines])
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)

@@ -1,13 +1,14 @@
-"""What a training run writes: its folder, checkpoints and metrics."""
+"""What a training run writes: its folder, checkpoints and metrics. It knows no trainer."""
 
 from mtrl_fair.errors import RunError
 from mtrl_fair.machine import describe_machine
-from mtrl_fair.runs.directory import MAY_CHANGE, RunDirectory, flatten, write_json, write_text
+from mtrl_fair.runs.directory import RunDirectory, RunKind
+from mtrl_fair.runs.files import flatten, write_json, write_text
 
 __all__ = [
-    "MAY_CHANGE",
     "RunDirectory",
     "RunError",
+    "RunKind",
     "describe_machine",
     "flatten",
     "write_json",

@@ -14,7 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-FORMAT = "mtrl-fair checkpoint 3"
+FORMAT = "mtrl-fair checkpoint 4"
+"""What every checkpoint names first. Its number changes when an older state cannot be loaded."""
+
+LATEST, BEST, LAST_FINITE = "latest", "best", "last_finite"
+"""Names of checkpoints: the one to resume from, the network of the best evaluation, and the state
+in which a training met a value that is not finite."""
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -33,36 +38,43 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
-    """Reads what `save_checkpoint` wrote, onto the CPU; with `mmap`, tensors when they are used.
+    """Reads onto the CPU what `save_checkpoint` wrote; with `mmap`, each tensor when it is used.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, or no checkpoint of this project.
+        ValueError: the file is truncated, no checkpoint of this project, or one of a version whose
+            state this one cannot load.
     """
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no checkpoint {path}: the run ended before it had one, the file was moved,"
             " or the run is a copy without checkpoints; start a new run"
         )
+    no_checkpoint = (
+        f"the checkpoint {path} is truncated or no checkpoint of mtrl-fair: restore the file or"
+        " start a new run"
+    )
     try:
-        if not zipfile.is_zipfile(path):  # torch would try older formats
-            raise ValueError("it is no zip archive")
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        raise ValueError(
-            f"the checkpoint {path} is truncated or no checkpoint of mtrl-fair: restore the"
-            " file or start a new run"
-        ) from error
-    if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
-        raise ValueError(
-            f"the checkpoint {path} was not written by this version of mtrl-fair (expected the"
-            f" format {FORMAT!r}): the run's metadata.json names the commit that can read it"
+        # torch would try formats that are no zip archive, and that may hold anything.
+        state = zipfile.is_zipfile(path) and torch.load(
+            path, map_location="cpu", weights_only=True, mmap=mmap
         )
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise ValueError(no_checkpoint) from error
+    found = state.pop("format", None) if isinstance(state, dict) else None
+    if not isinstance(found, str):
+        raise ValueError(no_checkpoint)
+    if found != FORMAT:
+        raise ValueError(
+            f"another version of mtrl-fair wrote the checkpoint {path}, in the format {found!r}"
+            f" instead of {FORMAT!r}: use the commit that the run's metadata.json names"
+        )
+    assert isinstance(state, dict)
     return state
 
 
 def restore_generator(generator: torch.Generator, state: Tensor) -> None:
-    """Continues where a saved generator stopped.
+    """Continues a generator where a saved one stopped.
 
     Generators of another kind of device have states of another size: a run that moves between CPU
     and GPU goes on with a generator seeded from what was saved, since its exact continuation does

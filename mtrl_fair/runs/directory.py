@@ -8,29 +8,32 @@ import io
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtrl_fair.errors import RunError
 from mtrl_fair.machine import describe_machine
-from mtrl_fair.runs.checkpoints import load_checkpoint, save_checkpoint
+from mtrl_fair.runs.checkpoints import BEST, LATEST, load_checkpoint, save_checkpoint
+from mtrl_fair.runs.files import complete_lines, flatten, parse_object, write_json, write_text
 
-EVALUATION_COLUMNS = ("step", "task", "success", "episodes", "return", "episode_length")
 
-MAY_CHANGE = frozenset(
-    {
-        "total_steps",
-        "stop_at_success",
-        "device",
-        "cuda_graph",
-        "threads",
-        "environment.num_workers",
-        "data",
-        "loader_workers",
-    }
-)
-"""Settings that a resumed run may change: a run may be prolonged, and moved, after which rounding
-may differ."""
+@dataclass(frozen=True)
+class RunKind:
+    """What a trainer says of its runs, because this package knows no trainer."""
+
+    columns: tuple[str, ...] = ()
+    """The columns of `evaluations.csv`; the first is the step. (): those that the file has."""
+    may_change: frozenset[str] = frozenset()
+    """Dotted keys of the settings that a resumed run may change."""
+    new_flag: str = ""
+    """The flag that names another new folder, for messages."""
+    resume_flag: str = ""
+    """The flag that continues a run, for messages."""
+
+
+NO_KIND = RunKind()
+"""The kind of a run that is only read."""
 
 
 class RunDirectory:
@@ -38,47 +41,40 @@ class RunDirectory:
     events and `checkpoints/`. Make one with `create` or `open`.
 
     Args:
-        columns: of `evaluations.csv`; the first is the step.
+        path: the folder.
+        config: the settings, as plain data for JSON.
+        kind: what the run's trainer says of its runs. Who reads or writes no evaluations, and loads
+            no checkpoint, need not give it.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        config: Mapping[str, Any],
-        columns: Sequence[str] = EVALUATION_COLUMNS,
-    ):
+    def __init__(self, path: Path, config: Mapping[str, Any], kind: RunKind = NO_KIND):
         self.path = path
         self.config = dict(config)
-        self.columns = tuple(columns)
+        self.kind = kind
         self._lock: int | None = None
 
     @classmethod
     def create(
-        cls,
-        path: str | Path,
-        config: Mapping[str, Any],
-        columns: Sequence[str] = EVALUATION_COLUMNS,
+        cls, path: str | Path, config: Mapping[str, Any], kind: RunKind = NO_KIND
     ) -> RunDirectory:
-        """A new folder with its configuration, versions, commit and machine.
+        """Makes a new folder, writes configuration, versions, commit and machine, and locks it.
 
         Raises:
-            RunError: the folder exists.
+            RunError: the folder exists, or cannot be made.
         """
         path = Path(path)
+        another = f"choose another with {kind.new_flag}" if kind.new_flag else "choose another"
         if path.exists():
-            is_run = (path / "config.json").is_file()
-            resume = f", or continue that run with --resume {path}" if is_run else ""
-            raise RunError(
-                f"the run directory {path} exists: choose another with --run-dir{resume}"
-            )
+            is_run = (path / "config.json").is_file() and kind.resume_flag
+            resume = f", or continue that run with {kind.resume_flag} {path}" if is_run else ""
+            raise RunError(f"the run directory {path} exists: {another}{resume}")
         try:
             path.mkdir(parents=True)
         except OSError as error:
             raise RunError(
-                f"the run directory {path} cannot be made ({error.strerror}): choose another with"
-                " --run-dir"
+                f"the run directory {path} cannot be made ({error.strerror}): {another}"
             ) from error
-        run = cls(path, config, columns)
+        run = cls(path, config, kind)
         run.lock()
         (path / "checkpoints").mkdir()
         run.write_config(config)
@@ -87,29 +83,33 @@ class RunDirectory:
         return run
 
     @classmethod
-    def open(cls, path: str | Path, columns: Sequence[str] = EVALUATION_COLUMNS) -> RunDirectory:
-        """An existing run.
+    def open(cls, path: str | Path, kind: RunKind = NO_KIND) -> RunDirectory:
+        """Opens an existing run, without locking it.
 
         Raises:
             RunError: there is no run, or its configuration cannot be read.
         """
         path = Path(path)
-        if not (path / "config.json").is_file():
+        config = path / "config.json"
+        if not config.is_file():
             raise RunError(
-                f"there is no run at {path}: expected a folder that train.py or supervised.py made,"
-                " with config.json"
+                f"there is no run at {path}: expected the folder that a training made, with"
+                " config.json"
             )
-        config = _parse((path / "config.json").read_text(errors="replace"), path / "config.json")
-        return cls(path, config, columns)
+        return cls(path, parse_object(config.read_text(errors="replace"), config), kind)
 
     def continue_from(
         self, step: int, config: Mapping[str, Any], kept_until: int | None = None
     ) -> None:
-        """For a run whose state was loaded: drops the metrics and evaluations that a killed run
-        left after the step, adds to `metadata.json` what continues the run, and from which step,
-        and replaces `config.json`.
+        """Makes the files those of a run at this step, once the state of a checkpoint was loaded.
+
+        Drops the metrics and evaluations that a killed run left after the step, adds to
+        `metadata.json` which program continues the run and from which step, and replaces
+        `config.json`.
 
         Args:
+            step: the step of the checkpoint.
+            config: the settings from here on.
             kept_until: the last step whose metrics and evaluations are kept; None: `step`.
 
         Raises:
@@ -127,16 +127,16 @@ class RunDirectory:
         write_json(self.path / "config.json", self.config)
 
     def metadata(self) -> dict[str, Any]:
-        """What `metadata.json` holds; nothing if there is none.
+        """Returns what `metadata.json` holds, or nothing if there is none.
 
         Raises:
             RunError: it cannot be read.
         """
         path = self.path / "metadata.json"
-        return _parse(path.read_text(errors="replace"), path) if path.exists() else {}
+        return parse_object(path.read_text(errors="replace"), path) if path.exists() else {}
 
     def lock(self) -> None:
-        """Keeps others from writing to this run, until `unlock` or the end of the process.
+        """Keeps other programs from writing to this run, until `unlock` or the end of the process.
 
         Raises:
             RunError: another process has the lock.
@@ -145,6 +145,7 @@ class RunDirectory:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self.unlock()
             raise RunError(
                 f"another process is training in {self.path}: wait for it, or stop it first"
             ) from None
@@ -158,24 +159,26 @@ class RunDirectory:
             self._lock = None
 
     def checkpoint_path(self, name: str) -> Path:
+        """Returns where the checkpoint of a name is, whether there is one or not."""
         return self.path / "checkpoints" / f"{name}.pt"
 
     def save_checkpoint(self, name: str, state: Mapping[str, Any]) -> None:
-        """Replaces `checkpoints/{name}.pt`, whole or not at all."""
+        """Replaces `checkpoints/{name}.pt`, as a whole or not at all."""
         save_checkpoint(self.checkpoint_path(name), {"config": json.dumps(self.config), **state})
 
     def load_checkpoint(
         self, name: str, needs: Collection[str] = (), *, mmap: bool = False
     ) -> dict[str, Any]:
-        """The state that `save_checkpoint` was given.
+        """Returns the state that `save_checkpoint` was given.
 
         Args:
+            name: such as `LATEST` and `BEST` of `mtrl_fair.runs.checkpoints`.
             needs: keys that must be there.
             mmap: read tensors from the file only when they are used.
 
         Raises:
-            RunError: the checkpoint is missing, truncated, foreign, or of another configuration, or
-                lacks what is needed.
+            RunError: the checkpoint is missing, truncated, foreign, of another version, of another
+                configuration, or lacks what is needed.
         """
         path = self.checkpoint_path(name)
         try:
@@ -186,12 +189,13 @@ class RunDirectory:
         if missing:
             raise RunError(
                 f"the checkpoint {path} lacks {', '.join(missing)}: it was saved for another"
-                " purpose (best.pt holds a policy, only latest.pt can be resumed); restore the file"
+                f" purpose ({BEST}.pt holds a policy, only {LATEST}.pt can be resumed); restore the"
+                " file"
             )
         saved = flatten(json.loads(state.pop("config")))
         here = flatten(self.config)
         # A setting that only config.json has is newer than the checkpoint.
-        keys = sorted(saved.keys() - MAY_CHANGE)
+        keys = sorted(saved.keys() - self.kind.may_change)
         different = [key for key in keys if saved.get(key) != here.get(key)]
         if different:
             key = different[0]
@@ -208,39 +212,41 @@ class RunDirectory:
             csv.writer(file).writerows((step, *row) for row in rows)
 
     def evaluations(self) -> list[dict[str, str]]:
-        """The rows of `evaluations.csv` that are whole: a run may be writing, or have been killed.
+        """Returns the complete rows of `evaluations.csv`.
 
         Raises:
             RunError: the file has other columns, or a row of another length.
         """
         path = self.path / "evaluations.csv"
-        rows = list(csv.reader(_whole_lines(path)))
-        if rows and tuple(rows[0]) != self.columns:
+        rows = list(csv.reader(complete_lines(path)))
+        columns = self.kind.columns or tuple(rows[0] if rows else ())
+        if rows and tuple(rows[0]) != columns:
             raise RunError(
-                f"{path} has the columns {','.join(rows[0])}, expected {','.join(self.columns)}: it"
-                " is of another version (metadata.json names the commit), or of another kind of run"
+                f"{path} has the columns {','.join(rows[0])}, expected {','.join(columns)}: it is"
+                " of another version (metadata.json names the commit), or of another kind of run"
             )
         for number, row in enumerate(rows, 1):
-            if len(row) != len(self.columns):
+            if len(row) != len(columns):
                 raise RunError(
-                    f"line {number} of {path} has {len(row)} values, expected {len(self.columns)}:"
+                    f"line {number} of {path} has {len(row)} values, expected {len(columns)}:"
                     " restore it"
                 )
-        return [dict(zip(self.columns, row, strict=True)) for row in rows[1:]]
+        return [dict(zip(columns, row, strict=True)) for row in rows[1:]]
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl` that are whole.
+        """Returns the complete lines of `metrics.jsonl`.
 
         Raises:
             RunError: one cannot be read.
         """
         path = self.path / "metrics.jsonl"
-        return [_parse(line, path, number) for number, line in enumerate(_whole_lines(path), 1)]
+        lines = enumerate(complete_lines(path), 1)
+        return [parse_object(line, path, number) for number, line in lines]
 
     def write_evaluations(self, rows: Iterable[Mapping[str, str]]) -> None:
-        """Replaces `evaluations.csv`, whole or not at all."""
+        """Replaces `evaluations.csv`, as a whole or not at all."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns)
+        writer = csv.DictWriter(text, self.kind.columns)
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.path / "evaluations.csv", text.getvalue())
@@ -251,56 +257,10 @@ class RunDirectory:
         Raises:
             RunError: as `evaluations` and `metrics`; nothing has changed then.
         """
-        kept = [row for row in self.evaluations() if int(row[self.columns[0]]) <= step]
+        kept = [row for row in self.evaluations() if int(row[self.kind.columns[0]]) <= step]
         metrics = self.path / "metrics.jsonl"
-        lines = zip(_whole_lines(metrics), self.metrics(), strict=True)
+        lines = zip(complete_lines(metrics), self.metrics(), strict=True)
         kept_lines = [line for line, found in lines if found["step"] <= step]
         self.write_evaluations(kept)
         if metrics.exists():
             write_text(metrics, "".join(kept_lines))
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted keys: {"a": {"b": 1}} becomes {"a.b": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _whole_lines(path: Path) -> list[str]:
-    """The lines that end, with their ends; none if there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="", errors="replace") as file:
-        return [line for line in file if line.endswith("\n")]
-
-
-def _parse(text: str, path: Path, line: int | None = None) -> dict[str, Any]:
-    """The object that a JSON file, or a line of one, holds."""
-    try:
-        found = json.loads(text)
-        if not isinstance(found, dict):
-            raise ValueError("it is not a JSON object")
-    except ValueError as error:
-        place = path if line is None else f"line {line} of {path}"
-        raise RunError(f"{place} cannot be read ({error}): restore it") from error
-    return found
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Replaces a file, whole or not at all."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces a file, whole or not at all. Line ends are written as they are."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

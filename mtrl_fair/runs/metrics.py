@@ -1,4 +1,4 @@
-"""Metrics to TensorBoard and to `metrics.jsonl`."""
+"""Logging of metrics to TensorBoard and to `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class MetricLogger:
         self._file = (path / "metrics.jsonl").open("a")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """A value that is not finite becomes null in `metrics.jsonl`."""
+        """Writes metrics of one step; a value that is not finite becomes null in `metrics.jsonl`,
+        because JSON has no such number."""
         for key, value in metrics.items():
             self._writer.add_scalar(key, value, step)
         finite = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
@@ -33,8 +34,10 @@ class MetricLogger:
         self._file.flush()
 
     def flush(self) -> None:
+        """Writes what TensorBoard's writer still holds; `metrics.jsonl` is always up to date."""
         self._writer.flush()
 
     def close(self) -> None:
+        """Closes both files."""
         self._writer.close()
         self._file.close()

@@ -1,8 +1,7 @@
-"""What one supervised training is made of."""
+"""The settings of one supervised training."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,15 +12,24 @@ from mtrl_fair.checks import check_name
 from mtrl_fair.combiners.base import Combiner
 from mtrl_fair.combiners.registry import COMBINERS, make_combiner_from_settings
 from mtrl_fair.combiners.scale import Scale
+from mtrl_fair.runs import settings
+from mtrl_fair.runs.settings import flag_name, to_dict
 from mtrl_fair.solvers.equation import SOLVERS, check_alpha
 from mtrl_fair.supervised.benchmark import Benchmark
 from mtrl_fair.supervised.registry import make_benchmark
 
+__all__ = ["MAY_CHANGE", "SupervisedConfig", "from_dict", "to_dict"]
+
+MAY_CHANGE = frozenset({"data", "device", "threads", "loader_workers"})
+"""Settings that a resumed training may change: it may be moved, after which rounding may differ."""
+
 
 @dataclass(frozen=True)
 class SupervisedConfig:
-    """One training: a benchmark, a method, a seed. Equal configurations give equal numbers on the
-    CPU."""
+    """The settings of one training: a benchmark, a method, a seed.
+
+    Equal settings give equal numbers on the CPU.
+    """
 
     benchmark: str
     data: str | None = None
@@ -29,7 +37,7 @@ class SupervisedConfig:
     task: str | None = None
     """Train on this task alone, for the single-task baseline; None: on all."""
     seed: int = 0
-    """Of initialisation, order, augmentation and the combiner's own random numbers."""
+    """Seed of initialisation, order, augmentation, and a combiner that draws random numbers."""
     combiner: str = "fairgrad"
     alpha: float = 2.0
     """Fairness exponent (fairgrad)."""
@@ -45,16 +53,16 @@ class SupervisedConfig:
     learning_rate: float = 1e-3
     pooling: str = "batch"
     """How nyuv2 and cityscapes average errors of depth and normals: within batches and then over
-    them, as papers do, or over all pixels ("pixels")."""
+    batches, as papers do ("batch"), or over all pixels ("pixels")."""
     threads: int = 1
     loader_workers: int = 0
     device: str = "cpu"
 
     def check(self) -> None:
-        """Raises ValueError on the first value that cannot be meant."""
+        """Raises ValueError on the first value that is wrong."""
         for name in ("epochs", "batch_size", "threads"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{flag(name)} is {getattr(self, name)}, expected at least 1")
+                raise ValueError(f"{flag_name(name)} is {getattr(self, name)}, expected at least 1")
         if self.loader_workers < 0:
             raise ValueError(f"--loader-workers is {self.loader_workers}, expected at least 0")
         if not 0 <= self.seed < 2**31:
@@ -62,7 +70,7 @@ class SupervisedConfig:
         for name in ("learning_rate", "max_norm"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{flag(name)} is {value}, expected a positive number")
+                raise ValueError(f"{flag_name(name)} is {value}, expected a positive number")
         if self.alpha_fair is not None and not -math.inf < self.alpha_fair < 1:
             raise ValueError(
                 f"--alpha-fair is {self.alpha_fair}, expected a number below 1, such as 0.5"
@@ -74,7 +82,7 @@ class SupervisedConfig:
             raise ValueError("--weighted-heads is true, but graddrop has no weights for heads")
 
     def make_benchmark(self) -> Benchmark:
-        """The benchmark on its data.
+        """Makes the benchmark on its data.
 
         Raises:
             DataError, ValueError: see `make_benchmark`.
@@ -85,14 +93,14 @@ class SupervisedConfig:
     def make_combiner(
         self, num_tasks: int, steps_per_epoch: int = 1, min_loss: float = 0.0
     ) -> Combiner:
-        """The combiner with those of its options that the configuration has.
+        """Makes the combiner from the settings that it takes.
 
         Args:
             num_tasks: K.
             steps_per_epoch: the period of methods that look at epochs (dwa).
             min_loss: a bound that no loss reaches (si, dwa, uw, famo).
         """
-        settings = {
+        options = {
             "scale": self.scale,
             "max_norm": self.max_norm,
             "weighted_heads": self.weighted_heads,
@@ -102,33 +110,16 @@ class SupervisedConfig:
             "steps_per_epoch": steps_per_epoch,
             "min_loss": min_loss,
         }
-        return make_combiner_from_settings(self.combiner, num_tasks, settings)
-
-
-def flag(name: str) -> str:
-    """The command line's name of a setting."""
-    return "--" + name.replace("_", "-")
-
-
-def to_dict(config: SupervisedConfig) -> dict[str, Any]:
-    """Plain data for JSON."""
-    return dataclasses.asdict(config)
+        return make_combiner_from_settings(self.combiner, num_tasks, options)
 
 
 def from_dict(values: Mapping[str, Any], where: str) -> SupervisedConfig:
-    """The inverse of `to_dict`.
+    """Makes a configuration from what `to_dict` returned, and checks it.
 
     Raises:
-        ValueError: a key that the configuration does not have, or a value that cannot be meant;
-            `where` says whose it is.
+        ValueError: a key that the configuration does not have, a value of another type, or one
+            that `SupervisedConfig.check` refuses; `where` says whose it is.
     """
-    for key in values:
-        check_name(
-            f"setting in {where}", key, [f.name for f in dataclasses.fields(SupervisedConfig)]
-        )
-    try:
-        config = SupervisedConfig(**values)
-        config.check()
-    except TypeError as error:
-        raise ValueError(f"{where} cannot be read ({error}): restore the file") from error
+    config = settings.from_dict(SupervisedConfig, values, where)
+    config.check()
     return config

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from mtrl_fair.combiners.base import Combiner, CombinerInfo
+from mtrl_fair.combiners.base import Combiner
 from mtrl_fair.combiners.by_losses import LossCombiner
+from mtrl_fair.combiners.outputs import CombinerInfo
 from mtrl_fair.supervised.evaluation import Values
 
 COLUMNS = ("step", "epoch", "split", "task", "metric", "value")

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from mtrl_fair.runs import RunDirectory
+from mtrl_fair.runs.checkpoints import LATEST
 from mtrl_fair.supervised.config import SupervisedConfig, to_dict
-from mtrl_fair.supervised.trainer import COLUMNS, LATEST, RESUMABLE, Progress, Trainer
+from mtrl_fair.supervised.trainer import RESUMABLE, RUN_KIND, Progress, Trainer
 
 
 def train(
@@ -35,11 +36,11 @@ def train(
     benchmark = config.make_benchmark()
     is_resumed = path.exists()
     if is_resumed:
-        run = RunDirectory.open(path, COLUMNS)
+        run = RunDirectory.open(path, RUN_KIND)
         run.config = to_dict(config)
         run.lock()
     else:
-        run = RunDirectory.create(path, to_dict(config), COLUMNS)
+        run = RunDirectory.create(path, to_dict(config), RUN_KIND)
     try:
         trainer = Trainer(config, benchmark, run, torch.device(config.device), report)
         if is_resumed:

@@ -20,6 +20,7 @@ from envs import TaskSet
 from envs.constants import MAX_EPISODE_STEPS, NUM_GOALS
 from envs.tasks import task_names
 from mtrl_fair.machine import usable_cores
+from mtrl_fair.results.markdown import markdown_table
 from scripts.benchmarks.env_parts import (
     FIRST,
     WITH,
@@ -32,7 +33,6 @@ from scripts.benchmarks.env_parts import (
 from scripts.benchmarks.measure import (
     Report,
     Rows,
-    markdown_table,
     replace_section,
     split_at_section,
 )
@@ -63,7 +63,7 @@ class EnvArguments:
     mt50: Flag = 0
     """Also step MT50: some minutes and 10 GB more."""
     costs: Flag = 0
-    """Measure only the cost of a step of each of the 50 tasks, for envs/workers/costs.py."""
+    """Measure only the cost of a step of each of the 50 tasks, for envs/costs.py."""
     steps: int = MAX_EPISODE_STEPS
     """Vector steps of a turn: whole episodes of 500, each with the reset that follows it."""
     rounds: int = 5

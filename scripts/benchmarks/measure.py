@@ -54,13 +54,6 @@ def median_times(
     return {name: median(values) for name, values in samples.items()}
 
 
-def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown, with numbers to the right."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    lines = ([cell.replace("|", r"\|") for cell in cells] for cells in (header, rule, *rows))
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
 def replace_section(path: Path, name: str, text: str) -> None:
     """Puts text between the comments `<!-- NAME -->` and `<!-- end NAME -->` of a document.
 

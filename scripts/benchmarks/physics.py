@@ -17,9 +17,9 @@ from jaxtyping import Float
 
 from envs import TaskSet
 from envs.constants import MAX_EPISODE_STEPS
+from envs.costs import assign_tasks
 from envs.engine.environment import fast_class
 from envs.engine.snapshots import STATE
-from envs.workers.costs import assign_rows
 
 
 class Physics:
@@ -32,7 +32,7 @@ class Physics:
 
     def __init__(self, task_set: TaskSet, num_workers: int):
         context = multiprocessing.get_context("spawn")
-        self._assigned = assign_rows(task_set.names, num_workers, caller_steps=True)
+        self._assigned = assign_tasks(task_set.names, num_workers, caller_steps=True)
         self._pipes: list[Connection] = []
         self._processes: list[SpawnProcess] = []
         self._turns = 0

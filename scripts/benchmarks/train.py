@@ -32,15 +32,15 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from agents.cuda_graph import GraphedUpdate
-from configs import PRESETS, TrainConfig, to_dict
+from configs import PRESETS, RUN_KIND, TrainConfig, check_config, to_dict
 from configs.build import build_agent, build_envs, build_replay, build_task_set, overlaps
 from mtrl_fair.checks import check_name
 from mtrl_fair.machine import usable_cores
+from mtrl_fair.results.markdown import markdown_table
 from mtrl_fair.runs import RunDirectory
 from scripts.benchmarks.measure import (
     Report,
     Rows,
-    markdown_table,
     replace_section,
     split_at_section,
 )
@@ -110,7 +110,7 @@ class TrainArguments:
             )
         for preset in self.presets:
             check_name("preset", preset, PRESETS)
-            self.config(preset).check()
+            check_config(self.config(preset))
             rate = PRESETS[preset].updates_per_step
             if self.steps * rate < 1:
                 raise ValueError(
@@ -190,7 +190,7 @@ def open_loop(
         build_replay(config, envs.num_envs, device),
         envs,
         evaluation_envs,
-        RunDirectory.create(folder, to_dict(config)),
+        RunDirectory.create(folder, to_dict(config), RUN_KIND),
         PlainReporter(Console(file=io.StringIO()), config.total_steps),
     )
 

@@ -20,14 +20,15 @@ from agents import PRECISIONS
 from configs import PRESETS, TrainConfig
 from configs.build import build_agent
 from mtrl_fair import COMBINERS
-from mtrl_fair.combiners.base import Differentiated
-from mtrl_fair.combiners.registry import GramianWeighting
+from mtrl_fair.combiners.outputs import Differentiated
+from mtrl_fair.combiners.torchjd import GramianWeighting
+from mtrl_fair.results.markdown import markdown_table
+from mtrl_fair.runs.settings import flag_name
 from scripts.benchmarks.floor import flops, make_floor, update_products
 from scripts.benchmarks.learner import make_update
 from scripts.benchmarks.measure import (
     Report,
     Rows,
-    markdown_table,
     median_times,
     replace_section,
     split_at_section,
@@ -67,8 +68,7 @@ class UpdateArguments:
     def __post_init__(self) -> None:
         for name in ("rounds", "threads", "width", "batch_size"):
             if (value := getattr(self, name)) is not None and value < 1:
-                flag = "--" + name.replace("_", "-")
-                raise ValueError(f"{flag} is {value}, expected at least 1")
+                raise ValueError(f"{flag_name(name)} is {value}, expected at least 1")
         resolve_device(self.device)
         if self.docs is not None:  # before the minutes that measuring takes
             split_at_section(self.docs, SECTION)
@@ -102,9 +102,10 @@ class LoopedFairGrad(GramianWeighting):
         has_aux: bool = False,
         out: Tensor | None = None,
     ) -> Differentiated:
-        own = task_parameters or {}
+        heads = task_parameters or {}
         leaves = {
-            name: tensor.detach().requires_grad_() for name, tensor in {**parameters, **own}.items()
+            name: tensor.detach().requires_grad_()
+            for name, tensor in {**parameters, **heads}.items()
         }
         with torch.enable_grad():
             losses, aux = task_loss_fn(leaves, batch)
@@ -113,9 +114,11 @@ class LoopedFairGrad(GramianWeighting):
         ]
         columns = dict(zip(leaves, zip(*rows, strict=True), strict=True))
         gradients = {name: torch.stack(columns[name]) for name in parameters}
-        heads = {name: torch.stack([row[k] for k, row in enumerate(columns[name])]) for name in own}
+        head_gradients = {
+            name: torch.stack([row[k] for k, row in enumerate(columns[name])]) for name in heads
+        }
         direction, info = self.combine(gradients, losses.detach())
-        return Differentiated((losses.detach(), aux), direction, heads, info)
+        return Differentiated((losses.detach(), aux), direction, head_gradients, info)
 
 
 def run(arguments: UpdateArguments, console: Console) -> Report:
@@ -162,7 +165,7 @@ def measure_updates(arguments: UpdateArguments, device: torch.device, console: C
         )
         agent = build_agent(config, num_tasks, device)
         if combiner == REFERENCE:
-            for optimizer in (agent.critic_optimizer, agent.actor_optimizer):
+            for optimizer in (agent.critic.optimizer, agent.actor.optimizer):
                 optimizer.combiner = LoopedFairGrad(num_tasks, config.alpha)
         functions.append(make_update(config, agent))
         rows.append(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from envs.tasks import task_names
-from scripts.command_line import or_fail, parse
+from mtrl_fair.runs.settings import flag_name
+from scripts.command_line import bad_input_is_one_line, parse
 
 AnyArguments = TypeVar("AnyArguments", bound="Arguments")
 
@@ -33,8 +34,7 @@ class Arguments:
         task_names(self.tasks)
         for name in ("steps", "width"):
             if getattr(self, name) < 1:
-                flag = "--" + name.replace("_", "-")
-                raise ValueError(f"{flag} is {getattr(self, name)}, expected at least 1")
+                raise ValueError(f"{flag_name(name)} is {getattr(self, name)}, expected at least 1")
         if not 1 <= self.episode_steps <= 500:
             raise ValueError(f"--episode-steps is {self.episode_steps}, expected 1 to 500")
         if self.batch_size < len(self.tasks):
@@ -63,5 +63,6 @@ class AgentArguments(Arguments):
 def read(words: list[str], default: AnyArguments, description: str | None) -> AnyArguments:
     """`default` with what a command line changes; bad values end the program with one line."""
     arguments = parse(default, words, description=description)
-    or_fail(arguments.check)
+    with bad_input_is_one_line():
+        arguments.check()
     return arguments

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtrl_fair import Combiner, fairgrad_weights, make_combiner
 from mtrl_fair.checks import check_name
-from mtrl_fair.supervised.benchmarks.toy_problem import (
+from mtrl_fair.supervised.benchmarks.two_losses.problem import (
     STARTS,
     toy_front_gap,
     toy_losses,

@@ -1,4 +1,4 @@
-"""A run on the terminal: a live display, or plain lines when the output is no terminal."""
+"""Display of a run: live on a terminal, or as plain lines where the output is no terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scripts.training.loop import Reporter
 
 
 def evaluation_table(evaluation: Evaluation, title: str) -> Table:
-    """Success, standard error, return and episode length per task, and their means."""
+    """Returns a table of success, its standard error, return and length per task, with means."""
     table = Table(title=title, title_justify="left")
     table.add_column("task")
     for heading in ("success", "± s.e.", "return", "episode length"):
@@ -43,7 +43,7 @@ def evaluation_table(evaluation: Evaluation, title: str) -> Table:
 
 
 class PlainReporter:
-    """One line per report, for logs."""
+    """Prints a line per report, for logs."""
 
     def __init__(self, console: Console, total_steps: int):
         self.console = console
@@ -80,7 +80,7 @@ class PlainReporter:
 
 
 class LiveReporter:
-    """A table that stays in place: progress, and per task the latest success and weights."""
+    """Shows a table that stays in place: progress, and per task the latest success and weights."""
 
     def __init__(self, console: Console, total_steps: int, task_names: tuple[str, ...]):
         self.console = console
@@ -148,7 +148,7 @@ class LiveReporter:
 def make_reporter(
     console: Console, total_steps: int, task_names: tuple[str, ...]
 ) -> AbstractContextManager[Reporter]:
-    """A live display on a terminal, plain lines elsewhere."""
+    """Returns a live display on a terminal, and plain lines elsewhere."""
     if console.is_terminal:
         return LiveReporter(console, total_steps, task_names)
     return PlainReporter(console, total_steps)

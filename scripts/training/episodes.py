@@ -1,4 +1,4 @@
-"""Return and success of training episodes."""
+"""Counting of return and success of training episodes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from jaxtyping import Bool, Float
 
 
 class TrainingEpisodes:
-    """Of K tasks: sums over the episodes under way, and over those that ended since the last
-    `take`."""
+    """Counts the training episodes of K tasks.
+
+    It holds sums over the episodes under way, and over those that ended since the last `take`.
+    """
 
     def __init__(self, num_tasks: int):
         self.episode_return = np.zeros(num_tasks)
@@ -26,7 +28,7 @@ class TrainingEpisodes:
         success: Bool[np.ndarray, "task"],
         ended: Bool[np.ndarray, "task"],
     ) -> None:
-        """Counts one vector step; an episode succeeds if any of its steps does."""
+        """Adds one vector step; an episode succeeds if any of its steps does."""
         self.episode_return += reward
         self.episode_success |= success
         self.ended_episodes += ended
@@ -36,8 +38,10 @@ class TrainingEpisodes:
         self.episode_success[ended] = False
 
     def take(self, task_names: tuple[str, ...]) -> dict[str, float]:
-        """Mean return and success rate of the episodes that have ended, by metric; tasks without
-        any are left out. The count starts again."""
+        """Returns the mean return and success rate of the episodes that ended since the last call.
+
+        Tasks without such an episode are left out.
+        """
         metrics = {}
         for task in np.flatnonzero(self.ended_episodes):
             name, episodes = task_names[task], self.ended_episodes[task]
@@ -48,8 +52,10 @@ class TrainingEpisodes:
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
+        """Returns all counts."""
         return {name: values.copy() for name, values in vars(self).items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from the counts of a state."""
         for name, values in vars(self).items():
             values[:] = np.asarray(state[name])

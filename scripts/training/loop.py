@@ -1,4 +1,4 @@
-"""The training loop: act, step, store, update; evaluate and checkpoint every so often."""
+"""The training loop: act, step, store, sample, update; evaluate and checkpoint every so often."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from agents import MultiTaskSAC, ReplayBuffer, Transition, make_updater
 from configs import TrainConfig
@@ -16,11 +17,10 @@ from configs.build import overlaps, part_seed
 from envs import Evaluation, MetaWorldVectorEnv, evaluate
 from mtrl_fair import NonFiniteError
 from mtrl_fair.runs import RunDirectory
+from mtrl_fair.runs.checkpoints import BEST, LAST_FINITE, LATEST
 from mtrl_fair.runs.metrics import MetricLogger
 from scripts.training.episodes import TrainingEpisodes
-
-LATEST, BEST, LAST_FINITE = "latest", "best", "last_finite"
-"""Checkpoints: to resume from; the policy of the best evaluation; what a diverging run left."""
+from scripts.training.evaluations import evaluation_rows, evaluation_scalars
 
 RESUMABLE = ("step", "agent", "replay", "envs", "loop")
 """What a checkpoint must hold to be resumed from."""
@@ -29,13 +29,17 @@ RESUMABLE = ("step", "agent", "replay", "envs", "loop")
 class Reporter(Protocol):
     """Shows a run while it goes on."""
 
-    def advance(self, step: int) -> None: ...
+    def advance(self, step: int) -> None:
+        """Shows that a step was made."""
 
-    def metrics(self, step: int, metrics: dict[str, float]) -> None: ...
+    def metrics(self, step: int, metrics: dict[str, float]) -> None:
+        """Shows the training metrics that were logged at a step."""
 
-    def evaluating(self, step: int, share: float) -> None: ...
+    def evaluating(self, step: int, share: float) -> None:
+        """Shows which share of the evaluation at a step is done."""
 
-    def evaluation(self, step: int, evaluation: Evaluation) -> None: ...
+    def evaluation(self, step: int, evaluation: Evaluation) -> None:
+        """Shows the evaluation at a step."""
 
 
 class TrainingLoop:
@@ -65,6 +69,7 @@ class TrainingLoop:
         self.reporter = reporter
 
         self.overlap = overlaps(config, agent.device)
+        # Samples a batch from the replay and updates the agent with it.
         self.update = make_updater(
             agent, replay, config.agent.batch_size, graph=config.cuda_graph == "auto"
         )
@@ -72,23 +77,30 @@ class TrainingLoop:
         self.step = 0
         self.evaluated_step = 0
         self.best_success = -1.0
-        self.seconds = 0.0
         self.latest_metrics: dict[str, torch.Tensor] = {}
         self.generator = np.random.default_rng(part_seed(config, "exploration"))
         self.episodes = TrainingEpisodes(envs.num_envs)
 
+        self.logger: MetricLogger | None = None  # while the loop runs
+        self.seconds = 0.0  # that the run has taken, in all commands, until it was saved
+        self.started = time.monotonic()  # what the clock would show had it run in one command
+        self.clock, self.clock_step = self.started, 0  # of the last log, for steps per second
+
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
-        """Trains until the end or until asked to stop; returns whether the run is finished.
+        """Trains until the end or until asked to stop; returns whether the run is finished: at its
+        end, and evaluated there.
 
         Raises:
             NonFiniteError: an action, reward, loss or gradient is not finite. The checkpoint of the
                 last evaluation is kept, and `last_finite.pt` holds the state at that moment, whose
-                update may be half done but has taken no step that is not finite. With CUDA, losses
-                and gradients are looked at when metrics are logged.
+                update may be half done but has taken no step that is not finite. It is for
+                diagnosis only, and no command resumes from it: if updates overlap steps, its
+                environments are one step ahead of its replay and observation, so a run that
+                continued from it would store a wrong transition. With CUDA, losses and gradients
+                are looked at when metrics are logged.
         """
         self.started = time.monotonic() - self.seconds
-        resume_step = self.step if self.step else None
-        self.logger = MetricLogger(self.run_directory.path, resume_step)
+        self.logger = MetricLogger(self.run_directory.path, self.step or None)
         try:
             if self.observation is None:
                 self.observation, _ = self.envs.reset()
@@ -97,24 +109,20 @@ class TrainingLoop:
             while True:
                 if self._evaluation_due() and not self._evaluate(should_stop):
                     break
-                if self._is_over() or should_stop():
+                if self._limits_reached() or should_stop():
                     break
                 self._advance()
                 self.reporter.advance(self.step)
                 if self.step % self.config.log_every == 0:
                     self._log()
             self.save()
-            return is_finished(
-                self.config,
-                step=self.step,
-                evaluated_step=self.evaluated_step,
-                best_success=self.best_success,
-            )
+            return self.config.is_finished(self.step, self.best_success, self.evaluated_step)
         except NonFiniteError:
             self.run_directory.save_checkpoint(LAST_FINITE, self.state_dict())
             raise
         finally:
             self.logger.close()
+            self.logger = None
 
     def save(self) -> None:
         """Writes the checkpoint that `--resume` continues from.
@@ -123,12 +131,13 @@ class TrainingLoop:
             NonFiniteError: see `MultiTaskSAC.check`.
         """
         self.agent.check()
-        self.logger.flush()
+        if self.logger is not None:
+            self.logger.flush()
         self.seconds = time.monotonic() - self.started
         self.run_directory.save_checkpoint(LATEST, self.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that decides the numbers of later steps."""
+        """Returns everything that decides the numbers of later steps."""
         return {
             "step": self.step,
             "agent": self.agent.state_dict(),
@@ -154,44 +163,46 @@ class TrainingLoop:
         self.evaluated_step = loop["evaluated_step"]
         self.best_success = loop["best_success"]
         self.seconds = loop["seconds"]
+        self.started = time.monotonic() - self.seconds
         self.latest_metrics = loop["latest_metrics"]
         self.generator.bit_generator.state = loop["generator"]
         self.episodes.load_state_dict(loop)
 
     def _advance(self) -> None:
-        """One vector step and, once there is enough data, updates: after it, or during it."""
+        """Makes one vector step and this step's updates: after it or, with overlap, during it."""
         assert self.observation is not None
         learning = self.step >= self.config.learning_starts
-        if learning:
-            action = self.agent.act(self.observation)
-        else:
-            shape = (self.envs.num_envs, self.agent.action_size)
-            action = self.generator.uniform(-1, 1, shape).astype(np.float32)
+        action = self.agent.act(self.observation) if learning else self._random_action()
         self.envs.step_async(action)
         try:
             if learning and self.overlap:
                 self._learn()
-        finally:
+        finally:  # even if an update failed: a state can only be saved between steps
             next_observation, reward, terminated, _, infos = self.envs.step_wait()
-        ended = infos["_final_obs"]
-        final = np.where(ended[:, None], infos["final_obs"], next_observation)
-        finite = np.isfinite(reward + final.sum(1) + next_observation.sum(1))
+        final_observation = _final_observation(next_observation, infos)
+        finite = np.isfinite(reward + final_observation.sum(1) + next_observation.sum(1))
         if not finite.all():
             raise NonFiniteError("reward or observation", np.flatnonzero(~finite).tolist())
-        self.replay.add(Transition(self.observation, action, reward, terminated, final))
+        self.replay.add(Transition(self.observation, action, reward, terminated, final_observation))
         self.observation = next_observation
-        self.episodes.add(reward, infos["success"], ended)
+        self.episodes.add(reward, infos["success"], infos["_final_obs"])
         if learning and not self.overlap:
             self._learn()
         self.step += 1
 
+    def _random_action(self) -> Float[np.ndarray, "task act"]:
+        shape = (self.envs.num_envs, self.agent.action_size)
+        return self.generator.uniform(-1, 1, shape).astype(np.float32)
+
     def _learn(self) -> None:
-        """This step's share of the updates: the number of them follows from the step alone."""
+        """Makes this step's share of the updates, whose number follows from the step alone."""
         rate = self.config.updates_per_step
         for _ in range(math.floor((self.step + 1) * rate) - math.floor(self.step * rate)):
             self.latest_metrics = self.update()
 
     def _log(self) -> None:
+        """Writes the training metrics since the last log."""
+        assert self.logger is not None
         self.agent.check()
         now = time.monotonic()
         speed = (self.step - self.clock_step) / (now - self.clock)
@@ -210,15 +221,17 @@ class TrainingLoop:
         self.reporter.metrics(self.step, scalars)
         self.clock, self.clock_step = time.monotonic(), self.step
 
-    def _is_over(self) -> bool:
-        return self.config.is_over(self.step, self.best_success)
+    def _limits_reached(self) -> list[str]:
+        return self.config.limits_reached(self.step, self.best_success)
 
     def _evaluation_due(self) -> bool:
-        due = self.step > 0 and (self.step % self.config.eval_every == 0 or self._is_over())
-        return due and self.evaluated_step != self.step
+        """Returns whether this step is one to evaluate at, and has not been evaluated."""
+        is_due = self.step % self.config.eval_every == 0 or bool(self._limits_reached())
+        return self.step > 0 and is_due and self.evaluated_step != self.step
 
     def _evaluate(self, should_stop: Callable[[], bool]) -> bool:
-        """Evaluates, logs and checkpoints; False if it was asked to stop half-way."""
+        """Evaluates, logs and checkpoints; returns False if it was asked to stop half-way."""
+        assert self.logger is not None
         self.agent.check()
         self.reporter.evaluating(self.step, 0.0)
         started = time.monotonic()
@@ -247,35 +260,13 @@ class TrainingLoop:
         return True
 
 
-def is_finished(
-    config: TrainConfig, *, step: int, evaluated_step: int, best_success: float
-) -> bool:
-    """Whether a run has come to its end, the evaluation there included."""
-    return config.is_over(step, best_success) and evaluated_step == step
+def _final_observation(
+    next_observation: Float[np.ndarray, "task obs"], infos: dict[str, Any]
+) -> Float[np.ndarray, "task obs"]:
+    """Returns the observation that each task's action led to.
 
-
-def evaluation_scalars(evaluation: Evaluation) -> dict[str, float]:
-    """An evaluation as metrics."""
-    returns = evaluation.returns.mean(1)
-    scalars = {
-        "charts/mean_success_rate": evaluation.mean_success,
-        "charts/mean_return": float(returns.mean()),
-    }
-    for task, name in enumerate(evaluation.task_names):
-        scalars[f"charts/{name}_success_rate"] = float(evaluation.success[task])
-        scalars[f"charts/{name}_return"] = float(returns[task])
-    return scalars
-
-
-def evaluation_rows(evaluation: Evaluation) -> list[tuple[str, float, int, float, float]]:
-    """An evaluation as rows of `evaluations.csv`."""
-    return [
-        (name, float(success), returns.size, float(returns.mean()), float(lengths.mean()))
-        for name, success, returns, lengths in zip(
-            evaluation.task_names,
-            evaluation.success,
-            evaluation.returns,
-            evaluation.lengths,
-            strict=True,
-        )
-    ]
+    Where an episode ended, `next_observation` is already the first one of the next episode: to
+    store it would make the critic bootstrap across the reset.
+    """
+    ended = infos["_final_obs"]
+    return np.where(ended[:, None], infos["final_obs"], next_observation)

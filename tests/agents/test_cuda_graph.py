@@ -14,13 +14,11 @@ from agents import (
     ReplayBuffer,
     SACConfig,
     Transition,
+    cuda_graph,
     make_updater,
 )
-from agents import (
-    cuda_graph as updates,
-)
 from mtrl_fair import COMBINERS, FairGrad, make_combiner
-from mtrl_fair.combiners.registry import GramianWeighting
+from mtrl_fair.combiners.torchjd import GramianWeighting
 from tests.agents.device_stand_in import (
     HostSyncError,
     NoHostSync,
@@ -81,10 +79,10 @@ def test_updates_of_capturable_combiners_never_wait_for_the_device(combiner):
         assert agent.capturable == (combiner in CAPTURABLE)
         if not agent.capturable:
             with pytest.raises(HostSyncError):
-                check_replayable(update, updates.EAGER_UPDATES)
+                check_replayable(update, cuda_graph.EAGER_UPDATES)
             return
         agent.load_state_dict(agent.state_dict())  # after which some methods have other generators
-        step = check_replayable(update, updates.EAGER_UPDATES)
+        step = check_replayable(update, cuda_graph.EAGER_UPDATES)
         known = {generator._cdata for generator in (*agent.generators(), replay.generator)}
         assert len(step.generators) >= 2
         assert step.generators <= known
@@ -94,7 +92,7 @@ def test_updates_of_capturable_combiners_never_wait_for_the_device(combiner):
 def test_no_architecture_waits_for_the_device(architecture):
     with meta_as_cuda():
         learner = make_learner("meta", "fairgrad", architecture)
-        check_replayable(make_update(*learner), updates.EAGER_UPDATES)
+        check_replayable(make_update(*learner), cuda_graph.EAGER_UPDATES)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +108,7 @@ def test_no_architecture_waits_for_the_device(architecture):
 )
 def test_no_option_waits_for_the_device(options):
     with meta_as_cuda():
-        check_replayable(make_update(*make_learner("meta", **options)), updates.EAGER_UPDATES)
+        check_replayable(make_update(*make_learner("meta", **options)), cuda_graph.EAGER_UPDATES)
 
 
 def test_only_solvers_without_linear_algebra_are_captured():
@@ -119,7 +117,9 @@ def test_only_solvers_without_linear_algebra_are_captured():
     assert not FairGrad(solver="least_squares").capturable
     assert not GramianWeighting(lambda gramian: gramian[0]).capturable
     with meta_as_cuda(), pytest.raises(HostSyncError, match="linalg"):
-        check_replayable(make_update(*make_learner("meta", solver="newton")), updates.EAGER_UPDATES)
+        check_replayable(
+            make_update(*make_learner("meta", solver="newton")), cuda_graph.EAGER_UPDATES
+        )
 
 
 # The stand-in itself: it must see what a real device waits for.
@@ -270,24 +270,27 @@ class Recorder:
 
 def test_a_graph_is_captured_once_after_eager_updates_and_anew_after_a_load(monkeypatch):
     recorder = Recorder(monkeypatch)
-    loads = [0]
+    versions, generators = [0], [torch.Generator(), torch.Generator()]
 
     def update():
         recorder.events.append("update")
         return {"loss": torch.zeros(())}
 
-    graphed = updates.GraphedUpdate(update, None, lambda: ["noise", "rows"], lambda: loads[0])
+    graphed = cuda_graph.GraphedUpdate(
+        update, torch.device("cpu"), lambda: generators, lambda: versions[0]
+    )
     eager = ["side waits for main", "on side", "update", "main waits for side"]
-    capture = ["graph", "register noise", "register rows", "capture on side", "update", "captured"]
+    registered = [f"register {generator}" for generator in generators]
+    capture = ["graph", *registered, "capture on side", "update", "captured"]
     for _ in range(2):
-        for _ in range(updates.EAGER_UPDATES):
+        for _ in range(cuda_graph.EAGER_UPDATES):
             assert graphed().keys() == {"loss"}
             assert recorder.taken() == eager
         first = graphed()
         assert recorder.taken() == [*capture, "replay"]
         assert graphed() is first
         assert recorder.taken() == ["replay"]
-        loads[0] += 1
+        versions[0] += 1
 
 
 def test_only_a_capturable_agent_on_cuda_is_captured(monkeypatch):
@@ -296,13 +299,13 @@ def test_only_a_capturable_agent_on_cuda_is_captured(monkeypatch):
         for combiner, graph in (("fairgrad", True), ("mgda", True), ("fairgrad", False)):
             updater = make_updater(*make_learner("meta", combiner), BATCH, graph=graph)
             expected = graph and combiner == "fairgrad"
-            assert isinstance(updater, updates.GraphedUpdate) == expected
+            assert isinstance(updater, cuda_graph.GraphedUpdate) == expected
         agent, replay = make_learner("meta")
         updater = make_updater(agent, replay, BATCH)
-        version = updater.version()
+        version = updater.state_version()
         agent.load_state_dict(agent.state_dict())
-        assert updater.version() != version
-    assert not isinstance(make_updater(*make_learner("cpu"), BATCH), updates.GraphedUpdate)
+        assert updater.state_version() != version
+    assert not isinstance(make_updater(*make_learner("cpu"), BATCH), cuda_graph.GraphedUpdate)
 
 
 @pytest.mark.gpu
@@ -315,15 +318,15 @@ def test_a_captured_update_gives_the_numbers_of_an_eager_one(combiner, precision
     (agent, replay), (eager_agent, eager_replay) = learners
     updater = make_updater(agent, replay, BATCH)
     eager = make_updater(eager_agent, eager_replay, BATCH, graph=False)
-    assert isinstance(updater, updates.GraphedUpdate)
-    for _ in range(2 * updates.EAGER_UPDATES):
+    assert isinstance(updater, cuda_graph.GraphedUpdate)
+    for _ in range(2 * cuda_graph.EAGER_UPDATES):
         fill(replay, 1)
         fill(eager_replay, 1)
         metrics, expected = updater(), eager()
         for key in metrics:
             torch.testing.assert_close(metrics[key], expected[key])
     for ours, theirs in zip(
-        agent.critic.parameters(), eager_agent.critic.parameters(), strict=True
+        agent.critic.network.parameters(), eager_agent.critic.network.parameters(), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
     states = (agent.generator.get_state(), eager_agent.generator.get_state())

@@ -14,18 +14,21 @@ from tests.agents.small_agent import CONFIG, NETWORK, OBS, B, K, make_agent, mak
 def test_a_non_finite_loss_names_the_task_and_changes_nothing():
     agent, batch = make_agent(), make_batch()
     batch.reward[1, 0] = float("inf")
-    before = [parameter.clone() for parameter in agent.critic.parameters()]
+    network = agent.critic.network
+    before = [parameter.clone() for parameter in network.parameters()]
     with pytest.raises(NonFiniteError, match="critic loss of task 1 is not finite"):
         agent.update(batch)
-    assert all(torch.equal(a, b) for a, b in zip(before, agent.critic.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, agent.critic.network.parameters(), strict=True)
+    )
 
 
 def test_a_non_finite_head_gradient_is_caught():
     network = replace(NETWORK, layer_norm=False)
     agent, batch = make_agent("ls", config=replace(CONFIG, critic=network)), make_batch()
     # A head of zeros shields the trunk from a huge error; only the head's own gradient shows it.
-    agent.critic.head.weight.data.zero_()
-    agent.critic.trunk[-2].weight.data.fill_(1e10)
+    agent.critic.network.head.weight.data.zero_()
+    agent.critic.network.trunk[-2].weight.data.fill_(1e10)
     batch.reward[2] = 1e18
     with pytest.raises(NonFiniteError, match="critic gradient of task 2"):
         agent.update(batch)
@@ -33,7 +36,7 @@ def test_a_non_finite_head_gradient_is_caught():
 
 def test_an_action_that_is_not_finite_names_the_task():
     agent = make_agent()
-    agent.actor.head.bias.data[1] = float("nan")
+    agent.actor.network.head.bias.data[1] = float("nan")
     with pytest.raises(NonFiniteError, match="action of task 1"):
         agent.act(np.zeros((K, OBS), np.float32))
 
@@ -48,14 +51,16 @@ def test_off_the_cpu_a_step_that_is_not_finite_changes_nothing_until_it_is_repor
     monkeypatch.setattr(Tensor, "is_cuda", property(lambda self: True))
 
     def learned() -> list[Tensor]:
-        optimizers = (agent.actor_optimizer.adam, agent.critic_optimizer.adam)
-        states = [*optimizers, agent.temperature_optimizer]
+        optimizers = (agent.actor.optimizer.adam, agent.critic.optimizer.adam)
+        states = [*optimizers, agent.temperature.adam]
         moments = [
             part for adam in states for state in adam.state.values() for part in state.values()
         ]
-        networks = [agent.actor, agent.critic]
+        networks = [agent.actor.network, agent.critic.network]
         parameters = [p for network in networks for p in network.parameters()]
-        return [tensor.clone() for tensor in (*parameters, agent.log_temperature, *moments)]
+        return [
+            tensor.clone() for tensor in (*parameters, agent.temperature.log_temperature, *moments)
+        ]
 
     bad = make_batch(1)
     if which == "critic":
@@ -100,4 +105,4 @@ def test_a_temperature_step_that_is_not_finite_is_not_taken():
     log_prob[2, 0] = float("inf")
     with pytest.raises(NonFiniteError, match="temperature gradient of task 2 is not finite"):
         agent.update_temperature(log_prob)
-    assert (agent.log_temperature == 0).all()
+    assert (agent.temperature.log_temperature == 0).all()

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
-from agents.losses import actor_loss, critic_loss, td_target, temperature_loss
-from agents.policy import split_policy_output, squashed_sample
+from agents.actor import actor_loss, split_policy_output, squashed_sample
+from agents.critic import critic_loss, td_target
+from agents.temperature import temperature_loss
 
 K, B, A = 3, 5, 2
 

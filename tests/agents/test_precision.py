@@ -44,11 +44,11 @@ def test_bf16_gradients_are_close_to_fp32_ones(which, architecture):
     seen = []
     for agent in agents:
         metrics = getattr(agent, f"update_{which}")(batch)
-        size = getattr(agent, f"{which}_optimizer").parameters.num_shared
+        size = getattr(agent, which).optimizer.parameters.num_shared
         seen.append(agent.task_gradients[: K * size].view(K, size).clone())
         metrics = metrics[0] if which == "actor" else metrics
         assert all(v.dtype == torch.float32 for key, v in metrics.items() if "conflicts" not in key)
-        for state in getattr(agent, f"{which}_optimizer").adam.state.values():
+        for state in getattr(agent, which).optimizer.adam.state.values():
             assert all(part.dtype == torch.float32 for part in state.values())
     exact, rounded = seen
     errors = (rounded - exact).norm(dim=1) / exact.norm(dim=1)

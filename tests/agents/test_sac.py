@@ -17,10 +17,10 @@ from agents import (
     SACConfig,
     Transition,
 )
+from agents.actor import actor_loss, squashed_sample
+from agents.critic import critic_loss, td_target
 from agents.flat_parameters import FlatParameters
-from agents.losses import actor_loss, critic_loss, td_target
 from agents.networks import Linear
-from agents.policy import squashed_sample
 from mtrl_fair import NonFiniteError, fairgrad_weights, make_combiner
 from tests.agents.small_agent import ACT, NETWORK, OBS, B, K, make_agent, make_batch
 
@@ -34,20 +34,22 @@ def noise_of(agent: MultiTaskSAC) -> Tensor:
 
 def looped_task_losses(agent: MultiTaskSAC, batch: Batch, which: str) -> Tensor:
     """Losses written out with ordinary calls, for autograd.grad task by task."""
-    noise, temperature = noise_of(agent), agent.log_temperature.exp().unsqueeze(1)
+    noise, temperature = noise_of(agent), agent.temperature.log_temperature.exp().unsqueeze(1)
     if which == "critic":
         with torch.no_grad():
-            output = agent.actor(batch.next_observation)
+            output = agent.actor.network(batch.next_observation)
             mean, log_std = output.chunk(2, -1)
             action, log_prob = squashed_sample(mean, log_std.clamp(-20, 2), noise)
-            q = agent.target_critic(torch.cat([batch.next_observation, action], -1)).squeeze(-1)
+            q = agent.critic.target_network(
+                torch.cat([batch.next_observation, action], -1)
+            ).squeeze(-1)
             q = q.transpose(0, 1)
             target = td_target(batch.reward, batch.terminated, q, log_prob, temperature, 0.99)
-        q = agent.critic(torch.cat([batch.observation, batch.action], -1)).squeeze(-1)
+        q = agent.critic.network(torch.cat([batch.observation, batch.action], -1)).squeeze(-1)
         return critic_loss(q.transpose(0, 1), target)
-    mean, log_std = agent.actor(batch.observation).chunk(2, -1)
+    mean, log_std = agent.actor.network(batch.observation).chunk(2, -1)
     action, log_prob = squashed_sample(mean, log_std.clamp(-20, 2), noise)
-    q = agent.critic(torch.cat([batch.observation, action], -1)).squeeze(-1).transpose(0, 1)
+    q = agent.critic.network(torch.cat([batch.observation, action], -1)).squeeze(-1).transpose(0, 1)
     return actor_loss(q, log_prob, temperature)
 
 
@@ -56,13 +58,13 @@ def looped_task_losses(agent: MultiTaskSAC, batch: Batch, which: str) -> Tensor:
 def test_gradients_equal_the_loop(architecture, which):
     agent, batch = make_agent(architecture=architecture), make_batch()
     batch.terminated[:, ::3] = 1
-    for parameter in agent.target_critic.parameters():  # or it would equal the critic
+    for parameter in agent.critic.target_network.parameters():  # or it would equal the critic
         parameter.data.mul_(1.2)
-    agent.log_temperature.copy_(torch.tensor([0.0, -1.0, 1.0]))
-    network = getattr(agent, which)
+    agent.temperature.log_temperature.copy_(torch.tensor([0.0, -1.0, 1.0]))
+    network = getattr(agent, which).network
     reference = make_agent(architecture=architecture)
     reference.load_state_dict(copy.deepcopy(agent.state_dict()))
-    reference_network = getattr(reference, which).requires_grad_(True)
+    reference_network = getattr(reference, which).network.requires_grad_(True)
     losses = looped_task_losses(reference, batch, which)
     parameters = dict(reference_network.named_parameters())
     rows = [
@@ -72,13 +74,13 @@ def test_gradients_equal_the_loop(architecture, which):
         name: torch.stack(column)
         for name, column in zip(parameters, zip(*rows, strict=True), strict=True)
     }
-    own = network.task_parameter_names()
-    shared = torch.cat([jacobian[name].flatten(1) for name in parameters if name not in own], 1)
+    heads = network.task_parameter_names()
+    shared = torch.cat([jacobian[name].flatten(1) for name in parameters if name not in heads], 1)
     weights = fairgrad_weights((shared @ shared.mT).double(), 2.0).float()
 
     getattr(agent, f"update_{which}")(batch)
     for name, parameter in network.named_parameters():
-        if name in own:  # the diagonal: each head its own task's gradient, unweighted
+        if name in heads:  # the diagonal: each head its own task's gradient, unweighted
             expected = torch.stack([jacobian[name][k, k] for k in range(K)])
         else:
             expected = torch.einsum("k,k...->...", weights, jacobian[name])
@@ -89,9 +91,13 @@ def test_updates_touch_only_what_they_should():
     agent, batch = make_agent(), make_batch()
 
     def snapshot() -> dict[str, Tensor]:
-        parts = {"actor": agent.actor, "critic": agent.critic, "target": agent.target_critic}
+        parts = {
+            "actor": agent.actor.network,
+            "critic": agent.critic.network,
+            "target": agent.critic.target_network,
+        }
         flat = {name: torch.cat([p.flatten() for p in m.parameters()]) for name, m in parts.items()}
-        return flat | {"temperature": agent.log_temperature.clone()}
+        return flat | {"temperature": agent.temperature.log_temperature.clone()}
 
     def changed(update) -> set[str]:
         before = snapshot()
@@ -107,22 +113,22 @@ def test_updates_touch_only_what_they_should():
 
 def test_target_network_moves_by_its_rate():
     agent = make_agent()
-    for parameter in agent.critic.parameters():
+    for parameter in agent.critic.network.parameters():
         parameter.data.add_(1.0)
-    before = [p.clone() for p in agent.target_critic.parameters()]
+    before = [p.clone() for p in agent.critic.target_network.parameters()]
     agent.update_target()
-    for old, new in zip(before, agent.target_critic.parameters(), strict=True):
+    for old, new in zip(before, agent.critic.target_network.parameters(), strict=True):
         torch.testing.assert_close(new - old, torch.full_like(old, 0.005), rtol=1e-3, atol=1e-6)
 
 
-def test_trunk_and_each_head_are_clipped_apart():
+def test_trunk_and_each_head_are_clipped_separately():
     config = SACConfig(actor=NETWORK, critic=NETWORK, max_grad_norm=1e-3)
     agent, batch = make_agent(combiner="ls", config=config), make_batch()
     agent.update_critic(batch)
-    own = agent.critic.task_parameter_names()
-    parameters = dict(agent.critic.named_parameters())
-    trunk = torch.cat([p.grad.flatten() for name, p in parameters.items() if name not in own])
-    heads = torch.cat([parameters[name].grad.flatten(1) for name in own], 1)
+    names = agent.critic.network.task_parameter_names()
+    parameters = dict(agent.critic.network.named_parameters())
+    trunk = torch.cat([p.grad.flatten() for name, p in parameters.items() if name not in names])
+    heads = torch.cat([parameters[name].grad.flatten(1) for name in names], 1)
     torch.testing.assert_close(trunk.norm(), torch.tensor(1e-3))
     torch.testing.assert_close(heads.norm(dim=1), torch.full((K,), 1e-3))
 
@@ -132,11 +138,11 @@ def test_temperature_per_task_or_single():
     log_prob = torch.tensor([[10.0], [-10.0], [0.0]]).expand(K, B)
     agent = make_agent()
     agent.update_temperature(log_prob)  # entropy -10, 10, 0 against the target of -4
-    assert (agent.log_temperature > 0).tolist() == [True, False, False]
+    assert (agent.temperature.log_temperature > 0).tolist() == [True, False, False]
     agent = make_agent(config=single)
     agent.update_temperature(log_prob)
-    assert agent.log_temperature.shape == (1,)
-    assert agent.log_temperature < 0  # the mean entropy is 0
+    assert agent.temperature.log_temperature.shape == (1,)
+    assert agent.temperature.log_temperature < 0  # the mean entropy is 0
 
 
 def test_a_combined_temperature_follows_the_combiner():
@@ -148,7 +154,9 @@ def test_a_combined_temperature_follows_the_combiner():
     metrics = agent.update_temperature(log_prob)
     rows = -(log_prob.mean(1, keepdim=True) - 4.0)
     weights = fairgrad_weights((rows @ rows.mT).double(), 2.0).float()
-    torch.testing.assert_close(agent.log_temperature.grad, weights @ rows, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        agent.temperature.log_temperature.grad, weights @ rows, rtol=1e-4, atol=1e-6
+    )
     logged = metrics["fairness/weight/{task}/temperature"]
     torch.testing.assert_close(logged, weights, rtol=1e-4, atol=1e-6)
     with pytest.raises(NonFiniteError, match="the temperature loss of task 1 is not finite"):
@@ -181,18 +189,18 @@ def test_every_weight_writes_its_task_gradients_where_they_are_kept(layer_norm, 
     network = NetworkConfig(width=16, depth=2, layer_norm=layer_norm)
     agent = make_agent(config=SACConfig(actor=network, critic=network))
     module = sys.modules["mtrl_fair.gradients.per_task"]  # hidden by the function of that name
-    settled, seen = module._settle, []
+    settled, seen = module._finish_slot, []
 
     def settle(slot, gradient):
         seen.append((tuple(slot.tensor.shape), slot.written, gradient is None))
         return settled(slot, gradient)
 
-    monkeypatch.setattr(module, "_settle", settle)
+    monkeypatch.setattr(module, "_finish_slot", settle)
     agent.update(make_batch())
     direct = [shape for shape, written, alone in seen if written and alone]
     linear = [
         (K, *module.weight.shape)
-        for network in (agent.critic, agent.actor)
+        for network in (agent.critic.network, agent.actor.network)
         for module in network.trunk
         if isinstance(module, Linear)
     ]
@@ -203,18 +211,18 @@ def test_every_weight_writes_its_task_gradients_where_they_are_kept(layer_norm, 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_network_s_parameters_are_views_of_one_vector(architecture):
-    network = make_agent(architecture=architecture).critic
+    network = make_agent(architecture=architecture).critic.network
     before = {name: parameter.clone() for name, parameter in network.named_parameters()}
     flat = FlatParameters(network)
-    own = network.task_parameter_names()
-    assert set(flat.own) == own
-    assert set(flat.shared) == set(before) - own
+    heads = network.task_parameter_names()
+    assert set(flat.heads) == heads
+    assert set(flat.shared) == set(before) - heads
     assert flat.vector.numel() == sum(value.numel() for value in before.values())
     for name, parameter in network.named_parameters():
         assert torch.equal(parameter, before[name])
     flat.vector.fill_(2.0)
     flat.vector.grad.copy_(torch.arange(flat.vector.numel()))
-    parts = {**flat.shared, **flat.own}
+    parts = {**flat.shared, **flat.heads}
     for name, parameter in network.named_parameters():
         assert (parameter == 2).all()
         assert (parts[name] == 2).all()

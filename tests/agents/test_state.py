@@ -22,7 +22,7 @@ def test_the_same_seed_twice_is_bit_identical(combiner):
         agent = make_agent(combiner, seed=seed)
         for step in range(5):
             agent.update(make_batch(step))
-        return list(agent.actor.parameters())
+        return list(agent.actor.network.parameters())
 
     first, again, other = (parameters_after_updates(seed) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
@@ -57,7 +57,7 @@ def test_the_averaged_policy_acts_in_evaluations():
     for step in range(4):
         for learner in (agent, plain):
             learner.update(make_batch(step))
-        policies.append([parameter.clone() for parameter in agent.actor.parameters()])
+        policies.append([parameter.clone() for parameter in agent.actor.network.parameters()])
         if step == 1:  # its state is saved, too
             saved = copy.deepcopy(agent.state_dict())
             agent = make_agent(config=agent.config)
@@ -69,13 +69,13 @@ def test_the_averaged_policy_acts_in_evaluations():
         for versions in zip(*policies, strict=True)
     ]
     for mean, new, same in zip(
-        expected, agent.actor.parameters(), plain.actor.parameters(), strict=True
+        expected, agent.actor.network.parameters(), plain.actor.network.parameters(), strict=True
     ):
         assert torch.equal(new, same)  # training does not see the average
         assert not torch.equal(new, mean)
     np.testing.assert_array_equal(agent.act(observation), plain.act(observation))
 
-    for parameter, mean in zip(plain.actor.parameters(), expected, strict=True):
+    for parameter, mean in zip(plain.actor.network.parameters(), expected, strict=True):
         parameter.copy_(mean)
     np.testing.assert_allclose(
         agent.act(observation, deterministic=True),
@@ -94,23 +94,26 @@ def test_the_averaged_policy_acts_in_evaluations():
 def test_a_state_of_another_device_leaves_the_optimisers_to_this_one():
     agent = make_agent()
     state = copy.deepcopy(agent.state_dict())
-    for name in ("actor_optimizer", "critic_optimizer", "temperature_optimizer"):
-        state[name]["param_groups"][0]["capturable"] = True  # as CUDA graphs need it
+    for learner in ("actor", "critic", "temperature"):
+        state[learner]["optimizer"]["param_groups"][0]["capturable"] = True  # as CUDA graphs need
     agent.load_state_dict(state)
-    for adam in (agent.actor_optimizer.adam, agent.temperature_optimizer):
+    for adam in (agent.actor.optimizer.adam, agent.critic.optimizer.adam, agent.temperature.adam):
         assert not adam.param_groups[0]["capturable"]
     agent.update(make_batch())
 
 
-def test_a_state_of_another_version_is_refused_and_changes_nothing():
+@pytest.mark.parametrize("learner", ["actor", "critic", "temperature"])
+def test_a_state_of_another_version_is_refused_and_changes_nothing(learner):
     agent, state = make_agent(), make_agent(seed=1).state_dict()
-    before = [parameter.clone() for parameter in agent.actor.parameters()]
-    state["critic_optimizer"]["param_groups"][0]["params"] = [0, 1, 2]
+    before = copy.deepcopy(agent.state_dict())
+    state[learner]["optimizer"]["param_groups"][0]["params"] = [0, 1, 2]
     with pytest.raises(
-        ValueError, match="critic_optimizer holds 3 parameters, this one 1: the state"
+        ValueError, match=f"optimiser of the {learner} holds 3 parameters, this one 1: the state"
     ):
         agent.load_state_dict(state)
-    assert all(torch.equal(a, b) for a, b in zip(before, agent.actor.parameters(), strict=True))
+    for name, value in before["actor"]["network"].items():
+        assert torch.equal(value, agent.actor.network.state_dict()[name])
+    assert torch.equal(before["generator"], agent.generator.get_state())
 
 
 @pytest.mark.gpu

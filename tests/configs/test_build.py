@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from agents import Batch, NetworkConfig, SACConfig, Transition
-from configs import PRESETS, CombinerConfig, TrainConfig, from_dict, to_dict
+from configs import PRESETS, CombinerConfig, TrainConfig, check_config, from_dict, to_dict
 from configs.build import (
     PARTS,
     build_agent,
@@ -17,7 +17,7 @@ from configs.build import (
     build_replay,
     overlaps,
     part_seed,
-    settle_overlap,
+    resolve_overlap,
 )
 from envs.constants import ACTION_SIZE, OBSERVATION_SIZE
 from mtrl_fair import COMBINERS, LossBoundError
@@ -42,7 +42,9 @@ def test_a_preset_s_agent_updates(name):
     fair = config.combiner == "fairgrad"
     weights = metrics["fairness/weight/{task}/critic"]
     assert torch.equal(weights, torch.ones(K)) != fair
-    assert agent.log_temperature.shape == ((K,) if config.agent.per_task_temperature else (1,))
+    assert agent.temperature.log_temperature.shape == (
+        (K,) if config.agent.per_task_temperature else (1,)
+    )
 
 
 def batch_of(seed: int) -> Batch:
@@ -66,14 +68,18 @@ def small(combiner: str, **options) -> TrainConfig:
 def test_every_combiner_trains_both_networks_and_continues_from_its_state(name):
     config, device = small(name), torch.device("cpu")
     agent = build_agent(config, K, device)
-    parameters = [p.clone() for p in (*agent.actor.parameters(), *agent.critic.parameters())]
+    parameters = [
+        p.clone() for p in (*agent.actor.network.parameters(), *agent.critic.network.parameters())
+    ]
     for seed in range(3):
         metrics = agent.update(batch_of(seed))
         assert all(value.isfinite().all() for value in metrics.values())
     moved = [
         not torch.equal(old, new)
         for old, new in zip(
-            parameters, (*agent.actor.parameters(), *agent.critic.parameters()), strict=True
+            parameters,
+            (*agent.actor.network.parameters(), *agent.critic.network.parameters()),
+            strict=True,
         )
     ]
     assert all(moved)
@@ -91,7 +97,7 @@ def test_each_network_may_have_a_combiner_of_its_own():
         ({"actor": "famo"}, ["pcgrad", "famo"]),
     ]:
         agent = build_agent(small("pcgrad", **options), K, torch.device("cpu"))
-        kinds = [type(agent.critic_combiner), type(agent.actor_combiner)]
+        kinds = [type(agent.critic.combiner), type(agent.actor.combiner)]
         assert kinds == [COMBINERS[name] for name in expected]
 
 
@@ -103,14 +109,14 @@ def test_fairgrad_gets_every_option_it_has():
     config = dataclasses.replace(
         small("ls", critic="fairgrad", **options), alpha=0.5, solver="newton"
     )
-    combiner = build_agent(config, K, torch.device("cpu")).critic_combiner
+    combiner = build_agent(config, K, torch.device("cpu")).critic.combiner
     found = [getattr(combiner, name) for name in ("alpha", "solver", "precondition", "scale")]
     assert found == [0.5, "newton", False, "tasks"]
 
 
 def test_other_methods_get_the_options_they_have():
     config = small("cagrad", actor="dwa", options={"c": 0.6, "temperature": 1.5})
-    config.check()
+    check_config(config)
     assert build_combiner(config, K, "critic").c == 0.6
     assert build_combiner(config, K, "actor").temperature == 1.5
     assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config))), "here") == config
@@ -119,12 +125,12 @@ def test_other_methods_get_the_options_they_have():
 def test_what_a_method_learns_itself_is_learnt():
     agent = build_agent(small("uw"), K, torch.device("cpu"))
     agent.update(batch_of(0))
-    for combiner in (agent.critic_combiner, agent.actor_combiner):
+    for combiner in (agent.critic.combiner, agent.actor.combiner):
         # Adam's first step has the size of the learning rate.
         assert float(combiner.log_variances.detach().abs().max()) == pytest.approx(3e-4, rel=1e-3)
     agent = build_agent(small("famo"), K, torch.device("cpu"))
     agent.update(batch_of(0))
-    for combiner in (agent.critic_combiner, agent.actor_combiner):
+    for combiner in (agent.critic.combiner, agent.actor.combiner):
         assert float(combiner.logits.abs().max()) == pytest.approx(0.025, rel=0.1)
 
 
@@ -185,7 +191,7 @@ def test_heads_are_weighted_on_request(weighted):
 
 @pytest.mark.parametrize(("device", "settled"), [("cpu", "off"), ("cuda", "on")])
 def test_a_run_keeps_on_another_device_what_auto_meant(device, settled):
-    config = settle_overlap(TrainConfig(), torch.device(device))
+    config = resolve_overlap(TrainConfig(), torch.device(device))
     assert config.environment.overlap == settled
     for other in ("cpu", "cuda"):
         assert overlaps(config, torch.device(other)) is (settled == "on")

@@ -2,14 +2,14 @@ import dataclasses
 
 import pytest
 
-from configs import PRESETS, TrainConfig, from_dict, to_dict
+from configs import PRESETS, TrainConfig, check_config, from_dict, to_dict
 from mtrl_fair.runs import flatten
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid_and_come_back_from_json(name):
     config = PRESETS[name]
-    config.check()
+    check_config(config)
     assert from_dict(TrainConfig, to_dict(config), "here") == config
 
 
@@ -114,11 +114,11 @@ def test_presets_are_what_they_say():
 )
 def test_values_that_cannot_be_meant_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(TrainConfig(), **options).check()
+        check_config(dataclasses.replace(TrainConfig(), **options))
 
 
 def test_unknown_settings_are_refused():
-    with pytest.raises(ValueError, match=r"setting in old\.json 'alhpa': did you mean alpha"):
+    with pytest.raises(ValueError, match=r"old\.json has the setting 'alhpa', .*near to it: alpha"):
         from_dict(TrainConfig, {"alhpa": 1.0}, "old.json")
 
 

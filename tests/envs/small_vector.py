@@ -1,13 +1,17 @@
 """Two tasks, and actions for a vector environment of few rows."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
-from envs import MetaWorldVectorEnv
+from envs import MetaWorldVectorEnv, make_vec
 
 PAIR = ("drawer-close-v3", "reach-v3")
 ZERO = np.zeros((2, 4), np.float32)
+
+make_here = partial(make_vec, num_workers=1, caller_steps=True)
+"""Without any other process."""
 
 
 def random_actions(steps: int, rows: int = 2, seed: int = 0) -> np.ndarray:

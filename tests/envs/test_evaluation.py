@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from metaworld.policies import ENV_POLICY_MAP
 
-from envs import TaskSet, evaluate, make_vec
+from envs import TaskSet, evaluate
 from envs.evaluation import Evaluation
+from tests.envs.small_vector import make_here
 
 # The scripted experts warn that their actions exceed [-1, 1].
 pytestmark = pytest.mark.filterwarnings("ignore:Constant:UserWarning")
@@ -21,7 +22,7 @@ def task_set() -> TaskSet:
 
 @pytest.fixture(scope="module")
 def venv(task_set):
-    venv = make_vec(
+    venv = make_here(
         task_set, goal_order="sequential", terminate_on_success=True, max_episode_steps=150
     )
     yield venv
@@ -80,7 +81,7 @@ def test_bad_requests_are_refused(venv, task_set):
         evaluate(lambda observation: observation, venv, 51)
     with pytest.raises(ValueError, match="there are 50"):
         evaluate(lambda observation: observation, venv, 0)
-    training = make_vec(task_set)
+    training = make_here(task_set)
     try:
         with pytest.raises(ValueError, match="goal_order='sequential'"):
             evaluate(lambda observation: observation, training, 1)

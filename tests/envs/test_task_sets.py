@@ -8,8 +8,8 @@ from envs import make_vec, tasks
 from tests.envs.small_vector import PAIR
 
 
-def test_goals_are_the_package_s_own(mt10):
-    goals = metaworld.MT10(seed=0).train_tasks
+def test_goals_are_the_package_s_own(mt10, package_mt10):
+    goals = package_mt10.train_tasks
     assert [goal for row in mt10.goals for goal in row] == goals
     assert len(goals) == 500
 

@@ -5,17 +5,14 @@ import contextlib
 import numpy as np
 import pytest
 
-from envs import make_vec
 from tests.envs.package_environment import Package
-from tests.envs.small_vector import PAIR, ZERO
+from tests.envs.small_vector import PAIR, ZERO, make_here
 
 
 @pytest.fixture(scope="module")
 def first_observations(pair):
     """[goal, row, 39]; a sequential order visits the goals in turn, from 0 again after 49."""
-    with contextlib.closing(
-        make_vec(pair, num_workers=1, max_episode_steps=1, goal_order="sequential")
-    ) as venv:
+    with contextlib.closing(make_here(pair, max_episode_steps=1, goal_order="sequential")) as venv:
         observations = [venv.reset()[0], *(venv.step(ZERO)[0] for _ in range(50))]
         assert venv.state_dict()["goal"].tolist() == [0, 0]
         assert (observations[50] == observations[0]).all()
@@ -27,7 +24,7 @@ def first_observations(pair):
 @pytest.fixture(scope="module")
 def random_order(pair):
     """Episodes of one step."""
-    with contextlib.closing(make_vec(pair, seed=1, num_workers=1, max_episode_steps=1)) as venv:
+    with contextlib.closing(make_here(pair, seed=1, max_episode_steps=1)) as venv:
         yield venv
 
 
@@ -70,12 +67,12 @@ def test_each_row_can_have_its_own_seed(random_order, first_observations):
 
 
 def test_goals_are_the_task_set_s_whatever_the_seed(make, pair, first_observations):
-    venv = make(pair, seed=9, num_workers=1, max_episode_steps=1)
+    venv = make(pair, seed=9, max_episode_steps=1)
     draw_goals(venv, first_observations, 10)
 
 
 def test_envs_per_task_have_goal_orders_of_their_own(make, pair, first_observations):
-    venv = make(pair, num_workers=1, envs_per_task=3, max_episode_steps=1)
+    venv = make(pair, envs_per_task=3, max_episode_steps=1)
     assert venv.task_names == (PAIR[0],) * 3 + (PAIR[1],) * 3
     observation, _ = venv.reset()
     goals = []

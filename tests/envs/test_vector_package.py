@@ -56,18 +56,29 @@ def assert_equals_the_package(
 
 
 @pytest.mark.parametrize(
-    ("reward_version", "steps", "episode_steps", "caller_steps"),
-    [("v2", 450, 150, False), ("v1", 510, 500, True)],
+    ("reward_version", "steps", "episode_steps", "workers"),
+    [
+        pytest.param("v2", 210, 100, {"num_workers": 2}, marks=pytest.mark.process),
+        ("v1", 110, 100, {}),
+        pytest.param("v2", 450, 150, {"num_workers": 2}, marks=pytest.mark.long),
+        pytest.param("v1", 510, 500, {}, marks=pytest.mark.long),
+    ],
 )
 def test_equals_the_package_on_all_ten_tasks(
-    make, mt10, reward_version, steps, episode_steps, caller_steps
+    make, mt10, reward_version, steps, episode_steps, workers
 ):
     """With v2, the first goal comes twice, the second time from a snapshot."""
     goals = mt10.first_goals(2)
     options = {"goal_order": "sequential", "all_infos": True, "max_episode_steps": episode_steps}
-    venv = make(goals, reward_version=reward_version, caller_steps=caller_steps, **options)
+    venv = make(goals, reward_version=reward_version, **options, **workers)
     solved = assert_equals_the_package(venv, goals, reward_version, steps, expert_noise=0.3)
     assert solved.sum() >= 7  # or the flag was hardly tested
+
+
+def test_equals_the_package_at_its_own_horizon(make, pair):
+    goals = pair.first_goals(2)
+    venv = make(goals, goal_order="sequential", all_infos=True)
+    assert_equals_the_package(venv, goals, "v2", 510, expert_noise=0.3)
 
 
 @pytest.mark.long

@@ -90,7 +90,7 @@ def test_rows_are_paused_by_assignment_too(short):
 
 
 def test_staggered_episodes_end_in_turn_at_first(make, pair):
-    options = {"num_workers": 2, "max_episode_steps": 10, "stagger": True, "envs_per_task": 2}
+    options = {"max_episode_steps": 10, "stagger": True, "envs_per_task": 2}
     venv = make(pair, **options)
 
     def ends(venv, steps):

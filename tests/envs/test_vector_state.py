@@ -27,25 +27,26 @@ def test_state_restores_exactly_in_mid_episode(make, short, pair):
         observation = short.step(action)[0]
     state = short.state_dict()
     assert state["elapsed"].tolist() == [15, 15]
-    other = make(pair, seed=6, num_workers=1, max_episode_steps=20, all_infos=True)
+    other = make(pair, seed=6, max_episode_steps=20, all_infos=True)
     other.active[:] = False
     assert (other.load_state_dict(state) == observation).all()
     assert_continues_exactly(short, other, steps=60)
 
 
+@pytest.mark.process
 def test_state_restores_exactly_on_all_ten_tasks(make, mt10):
-    """In the third episode, in fresh processes: earlier episodes leave nothing in the state."""
-    options = {"max_episode_steps": 70, "stagger": True}
-    venv, other = make(mt10, seed=7, **options), make(mt10, seed=8, **options)
+    """In the third episode, in a fresh process: earlier episodes leave nothing in the state."""
+    options = {"max_episode_steps": 40, "stagger": True}
+    venv, other = make(mt10, seed=7, **options), make(mt10, seed=8, num_workers=1, **options)
     venv.reset()
-    for action in random_actions(180, 10):
+    for action in random_actions(110, 10):
         venv.step(action)
     venv.active[3] = False
     assert_continues_exactly(venv, other, steps=40)
 
 
 def test_state_from_before_the_first_reset(make, pair, short):
-    state = make(pair, num_workers=1, max_episode_steps=20).state_dict()
+    state = make(pair, max_episode_steps=20).state_dict()
     short.load_state_dict(state)
     with pytest.raises(RuntimeError, match="call reset\\(\\)"):
         short.step(ZERO)
@@ -55,14 +56,14 @@ def test_state_from_before_the_first_reset(make, pair, short):
 
 def test_a_state_that_does_not_fit_is_refused(make, short, pair):
     others = [
-        make("reach-v3", num_workers=1),
-        make(pair, reward_version="v1", num_workers=1),
-        make(pair.first_goals(2), num_workers=1),
+        make("reach-v3"),
+        make(pair, reward_version="v1"),
+        make(pair.first_goals(2)),
     ]
     for other in others:
         with pytest.raises(ValueError, match="the saved state is of .*reach-v3 .*this environment"):
             short.load_state_dict(other.state_dict())
-    longer = make(pair, num_workers=1)
+    longer = make(pair)
     longer.reset()
     short.reset(seed=1)
     before = short.state_dict()

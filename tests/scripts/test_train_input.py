@@ -8,7 +8,8 @@ import torch
 from agents import SACConfig
 from configs import CombinerConfig, TrainConfig
 from scripts import train
-from scripts.command_line import use_threads
+from scripts.command_line import split_name, use_threads
+from scripts.training.run import sgd_is_inexact
 
 
 def exits_with_2(script, arguments: list[str], capsys) -> str:
@@ -99,14 +100,14 @@ def test_threads_stay_within_the_usable_cores_unless_they_are_given(wanted, foun
     ],
 )
 def test_a_note_says_where_the_sgd_solver_is_inexact(options, tasks, inexact):
-    assert train.sgd_is_inexact(replace(TrainConfig(), **options), tasks) == inexact
+    assert sgd_is_inexact(replace(TrainConfig(), **options), tasks) == inexact
 
 
 def test_presets_may_follow_flags():
     presets = ["mt10-small", "stl"]
 
     def split(words, names):
-        return train.split_name("preset", words, names)
+        return split_name("preset", words, names)
 
     assert split(["stl", "--seed", "1"], presets) == ("stl", ["--seed", "1"])
     assert split(["--seed", "1", "stl"], presets) == ("stl", ["--seed", "1"])

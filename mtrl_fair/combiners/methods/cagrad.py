@@ -8,6 +8,7 @@ import numpy as np
 import scipy.optimize
 from torch import Tensor
 
+from mtrl_fair.checks import check_at_least
 from mtrl_fair.combiners.by_gramian import GramianCombiner, solve_on_host
 from mtrl_fair.combiners.methods.min_norm import min_norm_weights
 
@@ -15,18 +16,25 @@ VANISHING = 1e-7  # relative to the longest gradient
 
 
 class CAGrad(GramianCombiner):
-    """The direction within c ‖g₀‖ of the mean gradient g₀ that helps the worst-off task most.
+    """Finds the direction within c ‖g₀‖ of the mean gradient g₀ that helps the worst-off task most.
 
     d = (g₀ + c ‖g₀‖ g_w / ‖g_w‖) / (1 + c²), where the convex weights w minimise
-    g_wᵀg₀ + c ‖g₀‖ ‖g_w‖ (the paper's equation 4).
+    g_wᵀg₀ + c ‖g₀‖ ‖g_w‖ (the paper's equation 4), solved on the Gramian, exactly.
 
+    Source: Liu et al., Conflict-Averse Gradient Descent for Multi-task Learning, 2021.
     Convention: divided by 1 + c², as the authors' code does by default; the paper's algorithm is
-    not, and the authors' supervised code then multiplies by K (scale="tasks"). Needs the Gramian.
-    Departs: solved on the Gramian, exactly; where g_w vanishes, so that no direction within the
-    radius helps every task, all weights are 0. State: none.
+    not, and the authors' supervised code then multiplies by K (scale="tasks").
+    Departs: where g_w vanishes, so that no direction within the radius helps every task, all
+    weights are 0.
+    Needs: the Gramian.
+    State: none.
+
+    >>> import torch
+    >>> CAGrad()(torch.tensor([[4.0, -1.0], [-1.0, 1.0]]))  # weights
+    tensor([0.4310, 0.7297])
 
     Args:
-        c: radius of the search, relative to ‖g₀‖; 0.4 in the paper.
+        c: radius of the search, relative to ‖g₀‖, at least 0; 0.4 in the paper.
         **options: see `Combiner`.
     """
 
@@ -34,8 +42,7 @@ class CAGrad(GramianCombiner):
 
     def __init__(self, c: float = 0.4, **options: Any):
         super().__init__(**options)
-        if not c >= 0:
-            raise ValueError(f"c is {c}, expected a number of at least 0")
+        check_at_least("c", c, 0)
         self.c = c
 
     def solve(self, gramian: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,7 +51,7 @@ class CAGrad(GramianCombiner):
 
 
 def cagrad_weights(gramian: np.ndarray, c: float) -> np.ndarray:
-    """Weights [K] for a Gramian [K, K] of positive diagonal.
+    """Returns weights [K] for a Gramian [K, K] of positive diagonal.
 
     For s = ‖g_w‖ the minimiser is that of g_wᵀg₀ + c ‖g₀‖ ‖g_w‖² / 2s, which is the point of least
     norm in the hull of the shifted gradients g_i + t g₀, t = s / (c ‖g₀‖). What remains is to find

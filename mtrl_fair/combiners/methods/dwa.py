@@ -7,23 +7,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtrl_fair.checks import check_at_least, check_positive
 from mtrl_fair.combiners.by_losses import LossCombiner
 
 LARGEST_RATE = 1e6  # of a loss that was almost 0; the softmax of more would be the same
 
 
 class DynamicWeightAverage(LossCombiner):
-    """Weights K softmax(r / T), r_i = last epoch's mean ℓ_i - b over that of the one before.
+    """Weighs tasks by how slowly their losses fall: K softmax(r / T).
 
-    Convention: the paper's equation 7, where b = 0 and T = 2; weights are 1 in the first two epochs
-    and sum to K. Needs losses only, above `min_loss`. Departs: steps are counted instead of the
-    epochs of a data set, which reinforcement learning does not have. State: sums and means of
-    losses.
+    r_i is the mean of ℓ_i - b in the last epoch over that of the one before (the paper's equation
+    7, where b = 0). The weights are 1 in the first two epochs and sum to K.
+
+    Source: Liu et al., End-to-End Multi-Task Learning with Attention, 2019.
+    Convention: the paper's, T = 2.
+    Departs: an epoch is a number of steps, because reinforcement learning has no other.
+    Needs: losses above `min_loss`.
+    State: sums and means of losses.
+
+    >>> import torch
+    >>> combiner = DynamicWeightAverage(num_tasks=2, steps_per_epoch=1)
+    >>> for losses in ([1.0, 1.0], [1.0, 0.5], [1.0, 0.5]):  # the second task's has fallen
+    ...     info = combiner.combine(torch.eye(2), torch.tensor(losses))[1]
+    >>> info.weights
+    tensor([1.1244, 0.8756])
 
     Args:
         num_tasks: K.
-        temperature: T.
-        steps_per_epoch: calls whose losses are averaged.
+        temperature: T, above 0.
+        steps_per_epoch: calls whose losses are averaged, at least 1.
         min_loss: b, a lower bound of every loss. Where a loss crosses it, the ratio of its means
             says nothing; so losses that can be negative, such as an actor's, need one.
         **options: see `Combiner`.
@@ -45,10 +57,8 @@ class DynamicWeightAverage(LossCombiner):
         **options: Any,
     ):
         super().__init__(num_tasks=num_tasks, **options)
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}, expected a positive number")
-        if steps_per_epoch < 1:
-            raise ValueError(f"steps_per_epoch is {steps_per_epoch}, expected at least 1")
+        check_positive("temperature", temperature)
+        check_at_least("steps_per_epoch", steps_per_epoch, 1)
         self.temperature = temperature
         self.steps_per_epoch = steps_per_epoch
         self.min_loss = min_loss

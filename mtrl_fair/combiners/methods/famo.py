@@ -8,28 +8,41 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from mtrl_fair.combiners.by_losses import LossCombiner, excess_losses
+from mtrl_fair.checks import check_at_least, check_task_losses
+from mtrl_fair.combiners.by_losses import LossCombiner
+from mtrl_fair.combiners.methods.loss_bound import excess_losses
 
 EPSILON = 1e-8
 
 
 class FAMO(LossCombiner):
-    """Convex weights that lower all log-losses at the same rate, from losses only.
+    """Weighs tasks so that all log-losses fall at the same rate, from losses only.
 
     With z = softmax(ξ): weights w_i ∝ z_i / (ℓ_i - b + 1e-8), Σ w = 1. After the optimiser step,
     `after_step` looks at the new losses ℓ′ and takes an Adam step on ξ along the gradient of
     Σ z_i (log(ℓ_i - b) - log(ℓ′_i - b)).
 
+    Source: Liu et al., FAMO: Fast Adaptive Multitask Optimization, 2023.
     Convention: the paper's algorithm with its weight decay of 1e-3 (the authors' code has 1e-5) and
-    the code's Adam. Needs losses only, above `min_loss`, and a second look at them on the same
-    batch. State: ξ, Adam's moments, the losses of the last step.
+    the code's Adam.
+    Needs: losses above `min_loss`, and a second look at them on the same batch (`after_step`).
+    State: ξ, Adam's moments, the losses of the last step.
+
+    >>> import torch
+    >>> combiner = FAMO(num_tasks=2)
+    >>> before, after = torch.tensor([1.0, 4.0]), torch.tensor([0.5, 4.0])
+    >>> combiner.combine(torch.eye(2), before)[1].weights
+    tensor([0.8000, 0.2000])
+    >>> combiner.after_step(after)  # the first loss fell faster: it counts less
+    >>> combiner.combine(torch.eye(2), before)[1].weights
+    tensor([0.7919, 0.2081])
 
     Args:
         num_tasks: K.
         min_loss: b, a lower bound of every loss. Losses that can be negative, such as an actor's,
             need one.
-        learning_rate: Adam's, for ξ.
-        weight_decay: Adam's, for ξ.
+        learning_rate: Adam's, for ξ, at least 0.
+        weight_decay: Adam's, for ξ, at least 0.
         **options: see `Combiner`.
     """
 
@@ -48,9 +61,8 @@ class FAMO(LossCombiner):
         **options: Any,
     ):
         super().__init__(num_tasks=num_tasks, **options)
-        for name, value in {"learning_rate": learning_rate, "weight_decay": weight_decay}.items():
-            if not value >= 0:
-                raise ValueError(f"{name} is {value}, expected a number of at least 0")
+        check_at_least("learning_rate", learning_rate, 0)
+        check_at_least("weight_decay", weight_decay, 0)
         self.min_loss = min_loss
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -75,7 +87,7 @@ class FAMO(LossCombiner):
         Raises:
             ValueError: no step has come before, or losses that are not above `min_loss`.
         """
-        self._check_losses(task_losses)
+        check_task_losses(task_losses, self.num_tasks)
         present = ~self.log_losses.isnan()
         if not present.is_cuda and not present.any():
             raise ValueError("after_step compares with a step before it: call backward first")

@@ -12,14 +12,23 @@ from mtrl_fair.combiners.randomness import Randomness
 
 
 class GradDrop(JacobianCombiner):
-    """Per coordinate, the sum of the task gradients of one sign only.
+    """Sums, in every coordinate, the task gradients of one sign, drawn at random.
 
     The positive sign is kept with probability P = ½ (1 + Σ g_i / Σ |g_i|), the negative one
     otherwise.
 
+    Source: Chen et al., Just Pick a Sign: Optimizing Deep Multitask Models with Gradient Sign
+    Dropout, 2020.
     Convention: the paper's algorithm 1, lines 10 to 15, with f the identity and no leak, applied to
     parameter gradients as in the baselines of the FairGrad paper (the authors apply it to
-    activations). Needs the task gradients. State: its generator.
+    activations).
+    Needs: the task gradients.
+    State: its generator.
+
+    >>> import torch
+    >>> task_gradients = torch.tensor([[1.0, 4.0], [2.0, -4.0]])
+    >>> GradDrop(seed=0).combine(task_gradients, torch.ones(2))[0].abs()  # 3, and 4 or -4
+    tensor([3., 4.])
 
     Args:
         seed: of the signs; None draws one from torch's global generator.

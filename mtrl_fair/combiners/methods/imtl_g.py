@@ -9,11 +9,18 @@ from mtrl_fair.combiners.by_gramian import GramianCombiner
 
 
 class IMTLG(GramianCombiner):
-    """The direction with equal projections onto all task gradients: A w ∝ ‖g_i‖, Σ w = 1.
+    """Finds the direction whose projections onto all task gradients are equal: A w ∝ ‖g_i‖.
 
-    Convention: the paper's closed form, whose weights sum to 1 and may be negative. Needs the
-    Gramian. Departs: gradients that are linearly dependent are handled by a pseudo-inverse; where
-    the weights would sum to 0 no direction exists, and they are all 0. State: none.
+    Source: Liu et al., Towards Impartial Multi-task Learning, 2021.
+    Convention: the paper's closed form, whose weights sum to 1 and may be negative.
+    Departs: gradients that are linearly dependent are handled by a pseudo-inverse; where the
+    weights would sum to 0 no direction exists, and they are all 0.
+    Needs: the Gramian.
+    State: none.
+
+    >>> import torch
+    >>> IMTLG()(torch.tensor([[4.0, 0.0], [0.0, 1.0]]))  # weights
+    tensor([0.3333, 0.6667])
     """
 
     capturable = False  # a pseudo-inverse waits for the device

@@ -9,12 +9,22 @@ from mtrl_fair.combiners.methods.min_norm import min_norm_weights
 
 
 class MGDA(GramianCombiner):
-    """The point of least norm in the convex hull of the task gradients: min ‖Jᵀw‖, Σ w = 1, w ≥ 0.
+    """Finds the point of least norm in the convex hull of the task gradients.
 
+    That is min ‖Jᵀw‖ over Σ w = 1, w ≥ 0.
+
+    Source: Désidéri, Multiple-gradient descent algorithm, 2012; Sener & Koltun, Multi-Task Learning
+    as Multi-Objective Optimization, 2018.
     Convention: a convex combination of the gradients as they are, not normalised (Sener & Koltun
-    offer both). Needs the Gramian. Departs: solved exactly, by an active set, instead of by some
-    Frank-Wolfe steps; a task without a gradient is left out, although its zero would be the point
-    of least norm. State: none.
+    offer both).
+    Departs: solved exactly, by an active set, instead of by some Frank-Wolfe steps; a task without
+    a gradient is left out, although its zero would be the point of least norm.
+    Needs: the Gramian.
+    State: none.
+
+    >>> import torch
+    >>> MGDA()(torch.tensor([[4.0, 0.0], [0.0, 1.0]]))  # weights
+    tensor([0.2000, 0.8000])
     """
 
     capturable = False  # solves on the host

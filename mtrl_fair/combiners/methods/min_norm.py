@@ -7,7 +7,10 @@ import scipy.optimize
 
 
 def min_norm_weights(gramian: np.ndarray) -> np.ndarray:
-    """w ≥ 0 with Σ w = 1 that minimises wᵀA w, exactly, for a Gramian [K, K].
+    """Returns the w ≥ 0 with Σ w = 1 that minimises wᵀA w, exactly, for a Gramian [K, K].
+
+    >>> min_norm_weights(np.diag([4.0, 1.0])).round(3).tolist()
+    [0.2, 0.8]
 
     With v = n w for the gradient norms n, some positive multiple of v minimises
     vᵀC v + (Σ v_i / n_i - 1)² over v ≥ 0, C being the cosines: non-negative least squares, which

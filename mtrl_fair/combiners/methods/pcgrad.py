@@ -12,10 +12,17 @@ from mtrl_fair.combiners.randomness import Randomness
 
 
 class PCGrad(GramianCombiner):
-    """Σ of the task gradients, each projected off those it conflicts with, in random order.
+    """Sums the task gradients, each projected off those it conflicts with, in random order.
 
+    Source: Yu et al., Gradient Surgery for Multi-Task Learning, 2020.
     Convention: the paper's algorithm 1, with the sum of the projected gradients; some codes take
-    the mean. Needs the Gramian. State: its generator.
+    the mean.
+    Needs: the Gramian.
+    State: its generator.
+
+    >>> import torch
+    >>> PCGrad()(torch.tensor([[4.0, -1.0], [-1.0, 1.0]]))  # g₁ + g₂, and g₂ + ¼ g₁
+    tensor([1.2500, 2.0000])
 
     Args:
         seed: of the orders; None draws one from torch's global generator.
@@ -34,21 +41,21 @@ class PCGrad(GramianCombiner):
 
 
 def project(gramian: Tensor, orders: Tensor) -> Tensor:
-    """Weights [..., K] of the summed projected gradients.
+    """Returns weights [..., K] of the summed projected gradients.
 
     Args:
         gramian: [..., K, K].
         orders: [..., K, K], integers: row i is the order in which g_i meets the others.
     """
     squares = gramian.diagonal(dim1=-2, dim2=-1)
-    own = torch.eye(gramian.shape[-1], dtype=gramian.dtype, device=gramian.device)
-    own = own.expand(gramian.shape)
-    coefficients = own.clone()  # row i: the projected g_i
+    identity = torch.eye(gramian.shape[-1], dtype=gramian.dtype, device=gramian.device)
+    identity = identity.expand(gramian.shape)
+    coefficients = identity.clone()  # row i: the projected g_i
     for other in orders.unbind(-1):
         column = other.unsqueeze(-1)  # [..., K, 1]
         toward = gramian.gather(-2, column.expand(gramian.shape))  # row i: A[other_i]
         inner = (coefficients * toward).sum(-1, keepdim=True)
-        conflicts = (inner < 0) & (own.gather(-1, column) == 0)
+        conflicts = (inner < 0) & (identity.gather(-1, column) == 0)
         length = squares.gather(-1, other).unsqueeze(-1)
         change = -inner / length.where(length > 0, 1)
         coefficients.scatter_add_(-1, column, change.where(conflicts, 0))

@@ -12,10 +12,17 @@ from mtrl_fair.combiners.randomness import Randomness
 
 
 class RandomLossWeighting(LossCombiner):
-    """Weights softmax(z), z ~ N(0, I), drawn anew at every step.
+    """Draws the weights anew at every step: softmax(z), z ~ N(0, I).
 
-    Convention: the paper's algorithm 2 with a normal distribution; the weights sum to 1. Needs
-    losses only. State: its generator.
+    Source: Lin et al., Reasonable Effectiveness of Random Weighting, 2022.
+    Convention: the paper's algorithm 2 with a normal distribution; the weights sum to 1.
+    Needs: losses.
+    State: its generator.
+
+    >>> import torch
+    >>> weights = RandomLossWeighting(seed=0).combine(torch.eye(2), torch.ones(2))[1].weights
+    >>> round(weights.sum().item(), 6)
+    1.0
 
     Args:
         seed: of the weights; None draws one from torch's global generator.

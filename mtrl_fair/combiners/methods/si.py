@@ -6,14 +6,23 @@ from typing import Any
 
 from torch import Tensor
 
-from mtrl_fair.combiners.by_losses import LossCombiner, excess_losses
+from mtrl_fair.combiners.by_losses import LossCombiner
+from mtrl_fair.combiners.methods.loss_bound import excess_losses
 
 
 class ScaleInvariant(LossCombiner):
-    """Σ log(ℓ_i - b): weights 1 / (ℓ_i - b), so that a rescaled loss changes nothing.
+    """Sums the logarithms of the losses, so that a rescaled loss changes nothing.
 
-    Convention: Nash-MTL's and FairGrad's baseline, with b = 0. Needs losses only, above `min_loss`.
+    The gradient of Σ log(ℓ_i - b) has the weights 1 / (ℓ_i - b).
+
+    Source: a baseline of Nash-MTL and FairGrad.
+    Convention: theirs, where b = 0.
+    Needs: losses above `min_loss`.
     State: none.
+
+    >>> import torch
+    >>> ScaleInvariant().combine(torch.eye(2), torch.tensor([1.0, 4.0]))[1].weights
+    tensor([1.0000, 0.2500])
 
     Args:
         min_loss: b, a lower bound of every loss. Losses that can be negative, such as an actor's,

@@ -83,9 +83,9 @@ def episode():
 
 before, package = episode(), identities()
 import envs
-from envs.fast import fast_class
-from envs.snapshots import SnapshotResets
-venv = envs.make_vec(["push-v3", "reach-v3"], num_workers=1)
+from envs.engine.environment import fast_class
+from envs.engine.snapshots import SnapshotResets
+venv = envs.make_vec(["push-v3", "reach-v3"], num_workers=1, caller_steps=True)
 venv.reset()
 venv.step(np.zeros((2, 4)))
 fast = fast_class("push-v3")()
@@ -102,6 +102,7 @@ print("untouched", len(package))
 """
 
 
+@pytest.mark.process
 def test_the_package_behaves_the_same_before_and_after(tmp_path):
     """In a process of its own: every function, class and method is the same object, and an episode
     gives the same numbers."""

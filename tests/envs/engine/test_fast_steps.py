@@ -8,7 +8,7 @@ import pytest
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3
 
 from envs import TaskSet
-from envs.engine.environment import fast_class, is_apart, knows_mujoco
+from envs.engine.environment import changes_only_constraints, fast_class, is_known_mujoco
 from envs.engine.snapshots import SnapshotResets
 from tests.envs.policies import Expert
 
@@ -82,19 +82,19 @@ def test_a_step_uses_what_the_one_before_has_computed(mt10):
 def test_a_step_that_computes_everything_again_is_the_same(mt10, name):
     goals = mt10 if name in MT10_V3 else TaskSet.make(name, seed=0)
     goal = goals.goals[goals.names.index(name)][0]
-    shortcut, whole = fast_class(name)(), fast_class(name)()
-    whole._mocap_is_apart = False
-    for env in (shortcut, whole):
+    shortcut, full = fast_class(name)(), fast_class(name)()
+    full._can_shorten_frame = False
+    for env in (shortcut, full):
         env.set_task(goal)
         env.reset()
-    assert_equal_steps(whole, shortcut, steps=30)
+    assert_equal_steps(full, shortcut, steps=30)
     assert shortcut._is_current
-    assert not whole._is_current
+    assert not full._is_current
     for array in ("qpos", "qvel", "qacc_warmstart", "xpos", "site_xpos", "efc_force"):
-        assert np.array_equal(getattr(whole.data, array), getattr(shortcut.data, array)), array
+        assert np.array_equal(getattr(full.data, array), getattr(shortcut.data, array)), array
 
 
-def test_a_mocap_body_that_something_touches_or_hangs_from_is_not_apart():
+def test_only_a_mocap_body_that_nothing_touches_or_hangs_from_allows_the_shortcut():
     scene = """
 <mujoco>
   <option {option}/>
@@ -107,7 +107,7 @@ def test_a_mocap_body_that_something_touches_or_hangs_from_is_not_apart():
   {more}
 </mujoco>"""
     alone = {"option": "", "contact": 'contype="0" conaffinity="0"', "child": "", "more": ""}
-    for change, apart in (
+    for change, allowed in (
         ({}, True),
         ({"contact": 'contype="1" conaffinity="0"'}, False),
         ({"contact": 'contype="0" conaffinity="1"'}, False),
@@ -121,18 +121,18 @@ def test_a_mocap_body_that_something_touches_or_hangs_from_is_not_apart():
         ({"more": '<sensor><framepos objtype="site" objname="here"/></sensor>'}, False),
     ):
         model = mujoco.MjModel.from_xml_string(scene.format(**alone | change))
-        assert is_apart(model, model.body("mocap").id) == apart
+        assert changes_only_constraints(model, model.body("mocap").id) == allowed
     model = mujoco.MjModel.from_xml_string(scene.format(**alone))
     model.opt.enableflags = int(mujoco.mjtEnableBit.mjENBL_ISLAND)
-    assert not is_apart(model, model.body("mocap").id)
+    assert not changes_only_constraints(model, model.body("mocap").id)
 
 
 @pytest.fixture
 def another_mujoco(monkeypatch):
-    knows_mujoco.cache_clear()
+    is_known_mujoco.cache_clear()
     monkeypatch.setattr(mujoco, "__version__", "3.3.6")
     yield
-    knows_mujoco.cache_clear()
+    is_known_mujoco.cache_clear()
 
 
 def test_another_mujoco_computes_every_frame_in_full(mt10, another_mujoco):

@@ -32,8 +32,8 @@ def assert_equal(cached, drawn) -> None:
         assert goal.data == expected.data
 
 
-def test_mt10_from_the_file_equals_the_package_s(monkeypatch):
-    drawn = metaworld.MT10(seed=0)
+def test_mt10_from_the_file_equals_the_package_s(monkeypatch, package_mt10):
+    drawn = package_mt10
     names = tuple(drawn.train_classes)
     assert load_or_draw("mt10", names, 0, lambda: drawn.train_tasks) is drawn.train_tasks
     no_drawing(monkeypatch)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mtrl_fair import COMBINERS, FairGrad, make_combiner
-from mtrl_fair.combiners.registry import GramianWeighting
+from mtrl_fair.combiners.torchjd import GramianWeighting
 from tests.mtrl_fair.combiners.trunk_and_heads import K, make
 
 

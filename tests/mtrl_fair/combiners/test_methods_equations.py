@@ -24,10 +24,13 @@ def test_si_is_the_gradient_of_the_summed_logarithm():
 @pytest.mark.parametrize("name", ["dwa", "uw"])
 def test_a_bound_is_subtracted_from_losses(name):
     # Losses above a bound weigh what the excess weighs above 0.
-    shifted, plain = (make_combiner(name, num_tasks=3, min_loss=bound) for bound in (-5.0, 0.0))
+    options = {"steps_per_epoch": 10} if name == "dwa" else {}
+    shifted, plain = (
+        make_combiner(name, num_tasks=3, min_loss=bound, **options) for bound in (-5.0, 0.0)
+    )
     steps = [torch.optim.SGD([*c.parameters(), torch.zeros(1)], lr=0.5) for c in (shifted, plain)]
     generator = torch.Generator().manual_seed(3)
-    for _ in range(350):
+    for _ in range(35):
         excess = torch.rand(3, generator=generator) + torch.tensor([0.1, 1.0, 10.0])
         found = shifted.combine(torch.eye(3), excess - 5)[1].weights
         expected = plain.combine(torch.eye(3), excess)[1].weights

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -50,87 +51,81 @@ def test_a_compiled_network_gets_the_same_gradients(backend):
 # Several processes
 
 
-def in_processes(function, number: int, folder, *arguments) -> None:
-    torch.multiprocessing.spawn(
-        _in_group, args=(number, f"file://{folder}/group", function, arguments), nprocs=number
-    )
-
-
-def _in_group(rank: int, number: int, address: str, function, arguments) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=number)
-    function(rank, number, *arguments)
-    torch.distributed.barrier()  # a process that leaves while another communicates aborts it
-    torch.distributed.destroy_process_group()
-    os._exit(0)  # gloo's threads sometimes abort the interpreter's own way out
-
-
-def mean_over_ranks(tensor: Tensor) -> Tensor:
+def mean_over_ranks(tensor: Tensor, group: torch.distributed.ProcessGroup) -> Tensor:
     total = tensor.clone()
-    torch.distributed.all_reduce(total)
-    return total / torch.distributed.get_world_size()
+    torch.distributed.all_reduce(total, group=group)
+    return total / group.size()
 
 
-def check_gradients_are_averaged(
-    rank: int, number: int, settings: list[dict[str, bool]], ordinary_first: bool = False
+def check_gradients_are_averaged_once(
+    group: torch.distributed.ProcessGroup, ordinary_first: bool = False, **options: bool
 ) -> None:
     """Each process has weights of its own, and their directions are averaged."""
-    for options in settings:
-        network = make_network()
-        parallel = DistributedDataParallel(network, **options)
-        if ordinary_first:
-            losses_of(parallel(torch.randn(16, 4))).sum().backward()
-        fired = dict.fromkeys(network.parameters(), 0)
-
-        def count(parameter: Tensor, fired=fired) -> None:
-            fired[parameter] += 1
-
-        for parameter in network.parameters():
-            parameter.register_post_accumulate_grad_hook(count)
-        torch.manual_seed(10 + rank)
-        for iteration in range(3):
-            inputs = torch.randn(16, 4)
-            own = rows_of(losses_of(network(inputs)), network.parameters())
-            own_weights = fairgrad_weights(own @ own.mT)
-            loss = FairGrad().scalarize(losses_of(parallel(inputs)), parallel.parameters())
-            parallel.zero_grad()
-            loss.backward()
-            gradient = flat(p.grad for p in network.parameters())
-            torch.testing.assert_close(
-                gradient, mean_over_ranks(own_weights @ own), rtol=1e-4, atol=1e-6
-            )
-            assert set(fired.values()) == {iteration + 1}
-
-
-PLAIN = [{}, {"gradient_as_bucket_view": True}, {"find_unused_parameters": True}]
-
-
-@pytest.mark.parametrize("number", [1, 2])
-def test_gradients_are_averaged_once(number, tmp_path):
-    in_processes(check_gradients_are_averaged, number, tmp_path, PLAIN)
-
-
-def test_a_static_graph_is_averaged_after_one_ordinary_backward(tmp_path):
-    """Its first backward plans the averaging, and must not be a single task's in scalarize."""
-    settings = [{"static_graph": True}]
-    in_processes(check_gradients_are_averaged, 2, tmp_path, settings, True)
-
-
-def check_all_reduced_task_gradients(rank: int, number: int) -> None:
     network = make_network()
+    parallel = DistributedDataParallel(network, process_group=group, **options)
+    if ordinary_first:
+        losses_of(parallel(torch.randn(16, 4))).sum().backward()
+    fired = dict.fromkeys(network.parameters(), 0)
+
+    def count(parameter: Tensor) -> None:
+        fired[parameter] += 1
+
+    for parameter in network.parameters():
+        parameter.register_post_accumulate_grad_hook(count)
+    torch.manual_seed(10 + torch.distributed.get_rank())
+    for iteration in range(3):
+        inputs = torch.randn(16, 4)
+        own = rows_of(losses_of(network(inputs)), network.parameters())
+        own_weights = fairgrad_weights(own @ own.mT)
+        loss = FairGrad().scalarize(losses_of(parallel(inputs)), parallel.parameters())
+        parallel.zero_grad()
+        loss.backward()
+        gradient = flat(p.grad for p in network.parameters())
+        expected = mean_over_ranks(own_weights @ own, group)
+        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
+        assert set(fired.values()) == {iteration + 1}
+
+
+def check_averaged_task_gradients_give_the_fair_direction_of_the_whole_batch(
+    group: torch.distributed.ProcessGroup,
+) -> None:
+    network, rank = make_network(), group.rank()
     torch.manual_seed(20)
-    inputs = torch.randn(number * 16, 4)
+    inputs = torch.randn(group.size() * 16, 4)
     own = losses_of(network(inputs[16 * rank : 16 * (rank + 1)]))
-    rows = mean_over_ranks(rows_of(own, network.parameters()))
-    direction, info = FairGrad().combine(rows, mean_over_ranks(own.detach()))
+    rows = mean_over_ranks(rows_of(own, network.parameters()), group)
+    direction, info = FairGrad().combine(rows, mean_over_ranks(own.detach(), group))
     whole = rows_of(losses_of(network(inputs)), network.parameters())
     expected = fairgrad_weights(whole @ whole.mT)
     torch.testing.assert_close(info.weights, expected, rtol=1e-4, atol=0)
     torch.testing.assert_close(direction, expected @ whole, rtol=1e-4, atol=1e-6)
 
 
-def test_averaged_task_gradients_give_the_fair_direction_of_the_whole_batch(tmp_path):
-    in_processes(check_all_reduced_task_gradients, 2, tmp_path)
+def in_group(rank: int, number: int, address: str, reports: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=number)
+    together = torch.distributed.group.WORLD
+    alone = [torch.distributed.new_group([member]) for member in range(number)][rank]
+    check_gradients_are_averaged_once(alone)
+    check_gradients_are_averaged_once(together)
+    check_gradients_are_averaged_once(together, gradient_as_bucket_view=True)
+    check_gradients_are_averaged_once(together, find_unused_parameters=True)
+    # A static graph's first backward plans the averaging, and must not be a single task's.
+    check_gradients_are_averaged_once(together, ordinary_first=True, static_graph=True)
+    check_averaged_task_gradients_give_the_fair_direction_of_the_whole_batch(together)
+    Path(reports, str(rank)).touch()
+    torch.distributed.barrier()  # a process that leaves while another communicates aborts it
+    torch.distributed.destroy_process_group()
+    os._exit(0)  # gloo's threads sometimes abort the interpreter's own way out
+
+
+@pytest.mark.process
+def test_directions_are_averaged_over_processes(tmp_path):
+    """All checks in one pair of processes, because these take longer to start than to check."""
+    number = 2
+    address = f"file://{tmp_path}/group"
+    torch.multiprocessing.spawn(in_group, (number, address, str(tmp_path)), nprocs=number)
+    assert all((tmp_path / str(rank)).exists() for rank in range(number))  # none left early
 
 
 # Code that checks its loss

@@ -1,7 +1,6 @@
 """What figures show of runs whose numbers say which they are."""
 
 import numpy as np
-import pytest
 
 from mtrl_fair.results.figures import (
     level_figure,
@@ -10,15 +9,14 @@ from mtrl_fair.results.figures import (
     task_figure,
     weight_figure,
 )
-from mtrl_fair.results.runs import group_runs, read_run, read_runs
+from mtrl_fair.results.groups import group_runs
 from mtrl_fair.results.statistics import bootstrap_interval
-from scripts import plot
-from tests.mtrl_fair.results.written_runs import TASKS, make_run, success
+from tests.mtrl_fair.results.written_runs import TASKS, make_run, read, read_all, success
 
 
 def test_the_success_figure_shows_means_over_steps_and_minutes(tmp_path):
     paths = [make_run(tmp_path, name, seed=i) for i, name in enumerate("abc")]
-    figure = success_figure(group_runs(read_runs(paths)))
+    figure = success_figure(group_runs(read_all(paths)))
     over_steps, over_minutes = figure.axes
     line, *single = over_steps.lines
     assert line.get_xdata().tolist() == [1, 2, 3]
@@ -37,13 +35,13 @@ def test_the_success_figure_shows_means_over_steps_and_minutes(tmp_path):
         over_minutes.lines[0].get_ydata(), np.mean(list(at.values()), 0) / 100
     )
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["fairgrad (3 runs)"]
-    assert not success_figure(group_runs(read_runs(paths[:2]))).axes[0].collections
+    assert not success_figure(group_runs(read_all(paths[:2]))).axes[0].collections
 
 
 def test_the_band_of_three_runs_is_the_interval_at_each_evaluation(tmp_path):
     steps = (1000, 2000, 4000, 9000)
     paths = [make_run(tmp_path, f"run{seed}", seed=seed, steps=steps) for seed in (0, 1, 5)]
-    (group,) = group_runs(read_runs(paths))
+    (group,) = group_runs(read_all(paths))
     axis = success_figure([group]).axes[0]
     (band,) = axis.collections
     corners = {tuple(point) for point in np.round(band.get_paths()[0].vertices, 9).tolist()}
@@ -54,20 +52,20 @@ def test_the_band_of_three_runs_is_the_interval_at_each_evaluation(tmp_path):
 
 def test_the_task_figure_has_one_panel_per_task(tmp_path):
     groups = group_runs(
-        read_runs([make_run(tmp_path, name, combiner=name) for name in ("ls", "pcgrad")])
+        read_all([make_run(tmp_path, name, combiner=name) for name in ("ls", "pcgrad")])
     )
     axes = task_figure(groups).axes
     assert [axis.get_title() for axis in axes] == list(TASKS)
     for k, axis in enumerate(axes):
         expected = [success(k, step, 0) for step in (1000, 2000, 3000)]
         np.testing.assert_allclose([line.get_ydata() for line in axis.lines], [expected] * 2)
-    (group,) = group_runs(read_runs([make_run(tmp_path, f"s{i}", seed=i) for i in (0, 8)]))
+    (group,) = group_runs(read_all([make_run(tmp_path, f"s{i}", seed=i) for i in (0, 8)]))
     lines = [line.get_ydata()[0] for line in task_figure([group]).axes[0].lines]
     np.testing.assert_allclose(lines, [0.05, 0.01, 0.09])  # their mean, and each
 
 
 def test_the_run_figure_shows_whole_runs_and_one_colour_per_task(tmp_path):
-    runs = read_runs(
+    runs = read_all(
         [
             make_run(tmp_path, "long", steps=(1000, 9000)),
             make_run(tmp_path, "short", tasks=("push-v3", "door-open-v3")),
@@ -89,7 +87,7 @@ def test_the_run_figure_shows_whole_runs_and_one_colour_per_task(tmp_path):
 
 
 def test_the_weight_figure_shows_weights_norms_and_shares(tmp_path):
-    axes = weight_figure(read_run(make_run(tmp_path, "run")), "title").axes
+    axes = weight_figure(read(make_run(tmp_path, "run")), "title").axes
     weight, actor_weight, norm, _, plain, _, share, actor_share = axes
     np.testing.assert_allclose(weight.lines[1].get_ydata(), 0.1)
     np.testing.assert_allclose(norm.lines[1].get_ydata(), 60)
@@ -104,38 +102,15 @@ def test_the_weight_figure_shows_weights_norms_and_shares(tmp_path):
 
 
 def test_the_weight_figure_shows_what_there_is(tmp_path):
-    run = read_run(make_run(tmp_path, "run", networks=("actor",)))
+    run = read(make_run(tmp_path, "run", networks=("actor",)))
     critic, actor, *_ = weight_figure(run, "title").axes
     assert not critic.lines
     assert len(actor.lines) == 2
 
 
-@pytest.mark.parametrize("figure", ["success", "tasks", "runs", "levels", "weights"])
-def test_figures_are_written_in_every_format_asked_for(tmp_path, figure, capsys):
-    outputs = [tmp_path / "figure.png", tmp_path / "figure.svg"]
-    words = [make_run(tmp_path, "run"), "--figure", figure, "--output", *map(str, outputs)]
-    plot.main(words)
-    first = [path.read_bytes() for path in outputs]
-    assert first[0].startswith(b"\x89PNG")
-    assert b"<svg" in first[1]
-    assert capsys.readouterr().out.count("written to") == 2
-    plot.main(words)
-    assert [path.read_bytes() for path in outputs] == first
-
-
-def test_a_figure_leaves_out_what_comes_after_a_step(tmp_path):
-    longer = make_run(tmp_path, "longer", steps=(1000, 2000, 9000))
-    runs = read_runs([longer, make_run(tmp_path, "short", combiner="ls", steps=(1000, 2000))])
-    for shown in ("success", "tasks", "runs"):
-        arguments = plot.Arguments((), figure=shown, until=2000)
-        for axis in plot.draw(arguments, runs).axes:
-            assert {tuple(line.get_xdata()) for line in axis.lines} == {(1, 2)}
-            assert axis.get_xlim()[1] < 3
-
-
 def test_labels_are_drawn_as_they_are(tmp_path):
     labels = ["_a", "cost $x_{$", r"b\$"]
-    runs = read_runs([make_run(tmp_path, f"{i}$_$", combiner=f"{i}") for i in range(3)])
+    runs = read_all([make_run(tmp_path, f"{i}$_$", combiner=f"{i}") for i in range(3)])
     groups = group_runs(runs, labels)
     ticks = level_figure(groups, 0.5).axes[0].get_yticklabels()
     legends = [figure(groups).legends[0].get_texts() for figure in (success_figure, task_figure)]
@@ -151,16 +126,10 @@ def test_labels_are_drawn_as_they_are(tmp_path):
 
 def test_no_mean_is_of_a_run_that_has_no_evaluation_yet(tmp_path):
     def over_minutes(paths):
-        (group,) = group_runs(read_runs(paths))
+        (group,) = group_runs(read_all(paths))
         return success_figure([group]).axes[1].lines[0].get_xdata().tolist()
 
     paths = [make_run(tmp_path, f"run{seed}", seed=seed) for seed in (0, 90)]
     assert over_minutes(paths) == [2.5, 2.75, 3]  # 60 to 180 s, and 150 to 270 s
     paths.append(make_run(tmp_path, "over", seed=1, steps=(1000,)))  # before the second's first
     assert over_minutes(paths) == []
-
-
-def test_a_run_figure_names_the_folder_that_the_user_is_in(tmp_path, monkeypatch):
-    monkeypatch.chdir(make_run(tmp_path, "here"))
-    figure = plot.draw(plot.Arguments((), figure="runs"), read_runs(["."]))
-    assert figure.axes[0].get_title() == "here"

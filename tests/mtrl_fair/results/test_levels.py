@@ -5,14 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from configs import TrainConfig
-from envs.tasks import task_names
 from mtrl_fair.results.figures import level_figure, success_figure
-from mtrl_fair.results.levels import times_to_level
-from mtrl_fair.results.runs import group_runs, read_run, read_runs
+from mtrl_fair.results.groups import group_runs
+from mtrl_fair.results.levels import reaches, times_to_level
+from mtrl_fair.results.tables import level_table, task_level_table
 from mtrl_fair.runs import RunDirectory
-from scripts import table
-from tests.mtrl_fair.results.written_runs import TASKS, cells, make_run
+from tests.mtrl_fair.results.written_runs import TASKS, cells, make_run, read_all
 
 
 @pytest.fixture
@@ -33,9 +31,8 @@ def levels(tmp_path) -> list[str]:
     ]
 
 
-def test_a_table_of_levels_has_each_run_s_first_evaluation_with_it(levels, capsys):
-    table.main([*levels, "--table", "levels", "--level", "0.095"])
-    header, _, *lines = capsys.readouterr().out.splitlines()
+def test_a_table_of_levels_has_each_run_s_first_evaluation_with_it(levels):
+    header, _, *lines = level_table(group_runs(read_all(levels)), 0.095).splitlines()
     assert cells(header)[1:] == ["runs", "reached", "steps to 0.095", "minutes to 0.095"]
     assert [cells(line) for line in lines] == [
         # With the second, half of them had it.
@@ -48,10 +45,9 @@ def test_a_table_of_levels_has_each_run_s_first_evaluation_with_it(levels, capsy
     ]
 
 
-def test_a_table_of_task_levels_has_each_task_s_first_evaluation_with_it(tmp_path, capsys):
+def test_a_table_of_task_levels_has_each_task_s_first_evaluation_with_it(tmp_path):
     paths = [make_run(tmp_path, f"run{seed}", seed) for seed in (0, 1)]
-    table.main([*paths, "--table", "task-levels", "--level", "0.04"])
-    header, _, *lines = capsys.readouterr().out.splitlines()
+    header, _, *lines = task_level_table(group_runs(read_all(paths)), 0.04).splitlines()
     assert cells(header)[1:] == ["seed", *TASKS]
     assert [cells(line) for line in lines] == [
         ["fairgrad", "0", "> 3,000", "3,000"],
@@ -60,7 +56,7 @@ def test_a_table_of_task_levels_has_each_task_s_first_evaluation_with_it(tmp_pat
 
 
 def test_the_level_figure_has_a_line_per_group_in_the_order_of_the_table(levels):
-    steps, minutes = level_figure(group_runs(read_runs(levels)), 0.095).axes
+    steps, minutes = level_figure(group_runs(read_all(levels)), 0.095).axes
     assert [x.get_text() for x in steps.get_yticklabels()] == ["si", "ls", "rlw", "uw", "cut"]
     assert steps.get_ylim()[0] > steps.get_ylim()[1]
     shown = [(line.get_marker(), *map(list, line.get_data())) for line in steps.lines]
@@ -82,12 +78,12 @@ def test_the_level_figure_has_a_line_per_group_in_the_order_of_the_table(levels)
     assert minutes.lines[0].get_xdata().tolist() == pytest.approx(
         [68 / 60, 69 / 60, 127 / 60, 186 / 60]
     )
-    uw = success_figure(group_runs(read_runs(levels))).axes[0].lines[0].get_color()
+    uw = success_figure(group_runs(read_all(levels))).axes[0].lines[0].get_color()
     assert steps.lines[-3].get_color() == uw  # the first group of all
 
 
 def test_rounding_decides_no_tie(tmp_path):
-    tasks = tuple(task_names("mt10"))
+    tasks = tuple(f"task-{k}" for k in range(10))
     path = make_run(tmp_path, "run", tasks=tasks, steps=())
     rates = (1, 1, 1, 0.82, 0.9, 1, 1, 1, 1, 0.78)
     assert np.mean(rates) < 0.95  # 475 of 500
@@ -95,6 +91,8 @@ def test_rounding_decides_no_tie(tmp_path):
     RunDirectory.open(path).add_evaluation(3000, rows)
     with open(f"{path}/metrics.jsonl", "a") as file:
         file.write(json.dumps({"step": 3000, "charts/seconds": 1.0}) + "\n")
-    (times,) = times_to_level(group_runs([read_run(path)]), 0.95)
+    (times,) = times_to_level(group_runs(read_all([path])), 0.95)
     assert times.steps.reached.tolist() == [True]
-    assert TrainConfig(stop_at_success=0.95).is_over(3000, float(np.mean(rates)))
+    assert TrainConfig(stop_at_success=0.95).limits_reached(3000, float(np.mean(rates)))
+    assert reaches(float(np.mean(rates)), 0.95)
+    assert not reaches(0.9499, 0.95)

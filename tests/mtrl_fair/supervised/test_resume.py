@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from mtrl_fair.runs import RunDirectory
+from mtrl_fair.runs.checkpoints import LATEST
 from mtrl_fair.supervised.config import SupervisedConfig
-from mtrl_fair.supervised.trainer import LATEST, Trainer
+from mtrl_fair.supervised.trainer import Trainer
 from mtrl_fair.supervised.training import train
 from tests.mtrl_fair.supervised.small_benchmark import LastEpochs, Plateau, SmallBenchmark, config
 from tests.mtrl_fair.supervised.trainer_runs import assert_same, lines, make_trainer, stop_after

@@ -13,7 +13,7 @@ from mtrl_fair.supervised.benchmark import Recipe, metric_directions
 from mtrl_fair.supervised.benchmarks.toy import ToyBenchmark
 from mtrl_fair.supervised.config import SupervisedConfig, from_dict, to_dict
 from mtrl_fair.supervised.registry import BENCHMARKS, benchmark_class, make_benchmark
-from mtrl_fair.supervised.trainer import COLUMNS
+from mtrl_fair.supervised.trainer import RUN_KIND
 from mtrl_fair.supervised.training import train
 
 CONFIG = SupervisedConfig(benchmark="toy")
@@ -88,12 +88,16 @@ def test_values_that_cannot_be_meant_are_refused(change, message):
 def test_configurations_come_back_from_plain_data():
     config = replace(CONFIG, combiner="ls", max_norm=2.0, alpha_fair=0.5)
     assert from_dict(to_dict(config), "here") == config
-    with pytest.raises(ValueError, match="setting in here 'epoch': did you mean epochs"):
-        from_dict({"benchmark": "toy", "epoch": 3}, "here")
-    with pytest.raises(ValueError, match="here cannot be read"):
-        from_dict({"benchmark": "toy", "epochs": "3"}, "here")
-    with pytest.raises(ValueError, match="here cannot be read"):
-        from_dict({"epochs": 3}, "here")
+    for values, message in [
+        ({"benchmark": "toy", "epoch": 3}, "here has the setting 'epoch', .*near to it: epochs"),
+        ({"benchmark": "toy", "epochs": "3"}, "epochs in here is '3', expected int: restore"),
+        ({"benchmark": "toy", "seed": "0"}, "seed in here is '0', expected int: restore the file"),
+        ({"benchmark": "toy", "epochs": 0}, "--epochs is 0"),
+        ({"epochs": 3}, "here lacks the setting benchmark"),
+    ]:
+        with pytest.raises(ValueError, match=message) as caught:
+            from_dict(values, "here")
+        assert "\n" not in str(caught.value)
 
 
 def test_every_combiner_gets_the_options_it_has():
@@ -122,7 +126,7 @@ def test_a_run_of_another_configuration_is_not_continued(tmp_path):
 
 def test_a_run_that_another_one_writes_to_is_left_alone(tmp_path):
     config = replace(CONFIG, epochs=1, batch_size=500)
-    run = RunDirectory.create(tmp_path / "run", to_dict(config), COLUMNS)
+    run = RunDirectory.create(tmp_path / "run", to_dict(config), RUN_KIND)
     with pytest.raises(RunError, match="another process is training"):
         train(config, tmp_path / "run")
     run.unlock()

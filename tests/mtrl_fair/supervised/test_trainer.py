@@ -18,9 +18,10 @@ from mtrl_fair import (
     make_combiner,
 )
 from mtrl_fair.runs import RunDirectory
+from mtrl_fair.runs.checkpoints import LATEST
 from mtrl_fair.supervised.config import SupervisedConfig, to_dict
 from mtrl_fair.supervised.evaluation import Reported
-from mtrl_fair.supervised.trainer import COLUMNS, LATEST, Trainer
+from mtrl_fair.supervised.trainer import RUN_KIND, Trainer
 from mtrl_fair.supervised.training import train
 from tests.mtrl_fair.supervised.small_benchmark import (
     LastEpochs,
@@ -309,7 +310,7 @@ def test_what_is_not_finite_is_noticed_on_a_gpu(tmp_path):
             found = super().loss(task, output, targets)
             return found * math.nan if task == 1 and trainer.step == 4 else found
 
-    run = RunDirectory.create(tmp_path / "run", to_dict(config()), COLUMNS)
+    run = RunDirectory.create(tmp_path / "run", to_dict(config()), RUN_KIND)
     trainer = Trainer(config(), Diverging(), run, torch.device("cuda:0"))
     with pytest.raises(NonFiniteError):
         trainer.run()

@@ -6,8 +6,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from mtrl_fair.runs import RunDirectory
+from mtrl_fair.runs.checkpoints import LATEST
 from mtrl_fair.supervised.config import to_dict
-from mtrl_fair.supervised.trainer import COLUMNS, LATEST, RESUMABLE, Trainer
+from mtrl_fair.supervised.trainer import RESUMABLE, RUN_KIND, Trainer
 from tests.mtrl_fair.supervised.small_benchmark import SmallBenchmark, config
 
 CPU = torch.device("cpu")
@@ -16,11 +17,11 @@ CPU = torch.device("cpu")
 def make_trainer(path, settings=None, benchmark=SmallBenchmark, report=lambda progress: None):
     settings = settings or config()
     if path.exists():
-        run = RunDirectory.open(path, COLUMNS)
+        run = RunDirectory.open(path, RUN_KIND)
         state = run.load_checkpoint(LATEST, RESUMABLE)
         run.rewind(state["step"])
     else:
-        run, state = RunDirectory.create(path, to_dict(settings), COLUMNS), None
+        run, state = RunDirectory.create(path, to_dict(settings), RUN_KIND), None
     trainer = Trainer(settings, benchmark(), run, CPU, report)
     if state is not None:
         trainer.load_state_dict(state)

@@ -59,7 +59,7 @@ def test_memory_is_that_of_the_task_gradients(written):
     for row in written[0]["rows"]:
         if row["update"] in ("fairgrad", "ls"):
             agent = build_agent(SMALL.config(), row["num_tasks"], CPU)
-            shared = agent.critic_optimizer.parameters.num_shared
+            shared = agent.critic.optimizer.parameters.num_shared
             number_size = {"fp32": 4, "bf16": 2}[row["precision"]]
             size = number_size * row["num_tasks"] * shared if row["update"] == "fairgrad" else 0
             assert row["task_gradients_megabytes"] == pytest.approx(size / 1e6)
@@ -90,7 +90,7 @@ def test_task_gradients_take_no_more_products_than_summed_losses():
         run()
     shared = sum(
         optimizer.parameters.num_shared
-        for optimizer in (agent.critic_optimizer, agent.actor_optimizer)
+        for optimizer in (agent.critic.optimizer, agent.actor.optimizer)
     )
     combining = 2 * num_tasks * (num_tasks + 1) * shared  # the Gramian and the weighted sum
     expected = flops(update_products(agent_config, num_tasks)) + combining
@@ -113,7 +113,7 @@ def test_the_reference_takes_the_same_step():
         FairGrad(config.alpha, "sgd", precondition=False, num_tasks=3),
     )
     for agent, combiner in zip(agents, combiners, strict=True):
-        for optimizer in (agent.critic_optimizer, agent.actor_optimizer):
+        for optimizer in (agent.critic.optimizer, agent.actor.optimizer):
             optimizer.combiner = combiner
         run = make_update(config, agent)
         run()

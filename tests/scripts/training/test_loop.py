@@ -8,14 +8,16 @@ import torch
 from rich.console import Console
 
 from agents import MultiTaskSAC, NetworkConfig, ReplayBuffer, SACConfig
-from configs import EnvironmentConfig, TrainConfig
+from configs import RUN_KIND, EnvironmentConfig, TrainConfig
 from configs.build import part_seed
 from envs import Evaluation
 from mtrl_fair import NonFiniteError, make_combiner
 from mtrl_fair.runs import RunDirectory
+from mtrl_fair.runs.metrics import MetricLogger
 from scripts.training import loop as loop_module
 from scripts.training.display import LiveReporter, PlainReporter
 from scripts.training.loop import TrainingLoop
+from tests.scripts.same_states import assert_same_states
 
 K, HORIZON = 2, 3
 NAMES = ("first", "second")
@@ -61,10 +63,14 @@ class CountingEnvs:
 
     def state_dict(self):
         assert not self.stepping
-        return {}
+        return {"episode": self.episode, "time": self.time}
+
+    def load_state_dict(self, state):
+        self.episode, self.time = state["episode"], state["time"]
+        return self.observe(self.time)
 
 
-def make_loop(tmp_path, reporter=None, **options) -> TrainingLoop:
+def make_loop(tmp_path, reporter=None, run=None, **options) -> TrainingLoop:
     network = NetworkConfig(width=8, depth=1)
     agent_config = SACConfig(actor=network, critic=network, batch_size=4)
     config = TrainConfig(
@@ -78,7 +84,7 @@ def make_loop(tmp_path, reporter=None, **options) -> TrainingLoop:
         ReplayBuffer(K, 100, 3, 1),
         CountingEnvs(),
         CountingEnvs(),
-        RunDirectory.create(tmp_path / "run", {"total_steps": 10}),
+        run or RunDirectory.create(tmp_path / "run", {"total_steps": 10}, RUN_KIND),
         reporter or PlainReporter(Console(quiet=True), 10),
     )
 
@@ -138,6 +144,64 @@ def test_actions_are_uniform_until_learning_starts_and_the_policy_s_from_then_on
     random = [generator.uniform(-1, 1, (K, 1)).astype(np.float32) for _ in range(3)]
     np.testing.assert_array_equal(loop.envs.sent, random + acted)
     assert len(acted) == 7
+
+
+@pytest.mark.parametrize("overlap", ["on", "off"])
+@pytest.mark.parametrize(("stop", "rate"), [(2, 0.7), (5, 0.25), (6, 0.7), (8, 0.7)])
+def test_a_loop_that_is_loaded_goes_on_as_if_it_had_not_stopped(
+    tmp_path, evaluations, overlap, stop, rate
+):
+    """Stops before learning, between an update and its log, between episodes, at an evaluation."""
+    options = {"environment": EnvironmentConfig(overlap=overlap), "updates_per_step": rate}
+    options |= {"log_every": 3}
+    whole = make_loop(tmp_path / "whole", **options)
+    assert whole.run()
+    evaluations[:] = [0.5, 1.0, 0.5]
+    stopped = make_loop(tmp_path, **options)
+    assert not stopped.run(lambda: stopped.step == stop)
+    run = stopped.run_directory
+    loop = make_loop(tmp_path, run=run, **options)
+    loop.load_state_dict(run.load_checkpoint("latest"))
+    run.continue_from(loop.step, run.config)
+    assert loop.run()
+    paths = [each.run_directory for each in (whole, loop)]
+    assert_same_states(*(path.load_checkpoint("latest") for path in paths))
+    assert whole.run_directory.evaluations() == run.evaluations()
+    lines = [each.run_directory.metrics() for each in (whole, loop)]
+    for line in (*lines[0], *lines[1]):
+        line.pop("charts/seconds", None)
+        line.pop("charts/steps_per_second", None)
+    assert lines[0] == lines[1]
+
+
+def test_tensorboard_is_told_where_a_loaded_loop_goes_on(tmp_path, evaluations, monkeypatch):
+    steps = []
+
+    class Logger(MetricLogger):
+        def __init__(self, path, resume_step=None):
+            steps.append(resume_step)
+            super().__init__(path, resume_step)
+
+    monkeypatch.setattr(loop_module, "MetricLogger", Logger)
+    loop = make_loop(tmp_path)
+    loop.run(lambda: loop.step == 5)
+    loop.run()
+    assert steps == [None, 5]
+
+
+def test_a_loop_can_be_saved_before_it_runs(tmp_path, evaluations):
+    loop = make_loop(tmp_path)
+    loop.save()
+    state = loop.run_directory.load_checkpoint("latest")
+    assert (state["step"], state["loop"]["best_success"]) == (0, -1.0)
+    assert loop.run()
+    state = loop.run_directory.load_checkpoint("latest")
+    state["loop"]["seconds"] = 1000.0
+    again = make_loop(tmp_path, run=loop.run_directory)
+    again.load_state_dict(state)
+    again.save()
+    seconds = again.run_directory.load_checkpoint("latest")["loop"]["seconds"]
+    assert 1000 <= seconds < 1060  # the clock goes on from the state's
 
 
 def test_training_episodes_are_counted(tmp_path, evaluations):

@@ -1,0 +1,105 @@
+"""Gradients of task losses by autograd, and how they are added to `.grad`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from mtrl_fair.checks import check_present
+from mtrl_fair.gradients.gramian import upcast_if_small
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+def full_precision(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Leaves autocast for the time of a call: Gramians and weights need float32."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def weighted_gradients(
+    task_losses: Tensor, weights: Tensor, parameters: Sequence[Tensor], *, keep_graph: bool
+) -> tuple[Tensor, ...]:
+    """Returns the gradients of Σ w_k ℓ_k with respect to parameters; 0 for those it lacks."""
+    return torch.autograd.grad(
+        task_losses,
+        list(parameters),
+        weights.to(task_losses.dtype),
+        retain_graph=keep_graph,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+
+
+def gradients_of_each_task(
+    task_losses: Tensor,
+    shared: Sequence[Tensor],
+    heads: Sequence[Sequence[Tensor]],
+    *,
+    keep_graph: bool,
+) -> tuple[dict[str, Tensor], list[list[Tensor]]]:
+    """Takes one backward per task.
+
+    Args:
+        task_losses: [K].
+        heads: the parameters of each task's head.
+
+    Returns:
+        task gradients [K, *shape] of the shared parameters, by their position, and the gradients
+        of each task's head.
+    """
+    rows, head_gradients = [], []
+    last = len(task_losses) - 1
+    for k, loss in enumerate(task_losses):
+        gradients = torch.autograd.grad(
+            loss,
+            [*shared, *heads[k]],
+            retain_graph=keep_graph or k < last,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        rows.append(gradients[: len(shared)])
+        head_gradients.append(list(gradients[len(shared) :]))
+    columns = zip(*rows, strict=True)
+    return {str(i): torch.stack(column) for i, column in enumerate(columns)}, head_gradients
+
+
+def flat_rows(
+    task_gradients: dict[str, Tensor], task_losses: Tensor, present: Tensor | None
+) -> dict[str, Tensor]:
+    """Returns task gradients [K, *shape] as [K, P]; those of tasks that are not present are 0.
+
+    Raises:
+        ValueError: `present` is no tensor [K] (bool).
+    """
+    rows = upcast_if_small(
+        {name: part.detach().reshape(len(part), -1) for name, part in task_gradients.items()}
+    )
+    if present is None:
+        return rows
+    check_present(present, task_losses)
+    return {name: row.where(present.unsqueeze(1), 0) for name, row in rows.items()}
+
+
+def weighted_loss(weights: Tensor, task_losses: Tensor) -> Tensor:
+    """Returns Σ w_i ℓ_i, at least in float32, which holds weights that half precision does not."""
+    return weights @ task_losses.to(torch.promote_types(weights.dtype, task_losses.dtype))
+
+
+def accumulate(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """Adds gradients to the `.grad` of parameters, as backward does."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if parameter.grad is None:
+            parameter.grad = gradient.detach().clone()
+        else:
+            parameter.grad += gradient

@@ -1,0 +1,124 @@
+"""Where runs are kept: each in a folder, or several of them in one zip file."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from mtrl_fair.runs import RunDirectory, RunError, RunKind
+
+FILES = ("config.json", "evaluations.csv", "metadata.json", "metrics.jsonl")
+"""What a zip file holds of each run, in a folder with the name of the run."""
+OLDEST_TIME = (1980, 1, 1, 0, 0, 0)
+"""The time that every file in a zip has, so that the same runs make the same bytes."""
+
+
+def open_runs(place: str | Path, kind: RunKind) -> list[RunDirectory]:
+    """Opens a run, or all runs of a zip file.
+
+    Args:
+        place: the folder of a run, a zip file (`two_hours.zip`), or a run in a zip file
+            (`two_hours.zip/fairgrad-0`).
+        kind: what is in the directories of the trainer's runs.
+
+    Raises:
+        RunError: there is no such run, or its files are damaged.
+    """
+    place = Path(place)
+    container = next((path for path in (place, *place.parents) if path.is_file()), None)
+    if container is None:
+        return [RunDirectory.open(place, kind)]
+    archive = _read_zip(container)
+    names = sorted({name.partition("/")[0] for name in archive.namelist()})
+    if not names:
+        raise RunError(f"{container} holds no run: write one into it with archive.py")
+    if place == container:
+        return [_open_member(archive, container, name, kind) for name in names]
+    name = place.relative_to(container).as_posix()
+    if name not in names:
+        raise RunError(f"there is no run {name} in {container}: choose from {', '.join(names)}")
+    return [_open_member(archive, container, name, kind)]
+
+
+def is_zip(path: Path) -> bool:
+    """Returns whether runs at this place are kept in one zip file."""
+    return path.suffix.lower() == ".zip"
+
+
+def write_zip(path: Path, runs: Mapping[str, Mapping[str, bytes]]) -> None:
+    """Writes runs into a zip file, beside the others that it holds.
+
+    The bytes depend on the runs only: not on the time, nor on the order in which runs came.
+
+    Args:
+        path: the zip file; it is replaced as a whole or not at all.
+        runs: the files of each run by its name. A run of that name is replaced.
+
+    Raises:
+        RunError: the file exists and cannot be read.
+    """
+    members: dict[str, bytes] = {}
+    if path.exists():
+        archive = _read_zip(path)
+        kept = (name for name in archive.namelist() if name.partition("/")[0] not in runs)
+        members = {name: _read_member(archive, path, name) for name in kept}
+    for run, files in runs.items():
+        members |= {f"{run}/{name}": content for name, content in files.items()}
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name in sorted(members):
+            entry = zipfile.ZipInfo(name, OLDEST_TIME)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3  # Unix, wherever this runs: the bytes must not depend on it.
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, members[name])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content.getvalue())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _read_zip(path: Path) -> zipfile.ZipFile:
+    """Reads a zip file into memory, so that it may be replaced while it is used."""
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(path.read_bytes()))
+    except zipfile.BadZipFile as error:
+        raise RunError(
+            f"{path} cannot be read as a zip file of runs ({error}): restore it, or give the folder"
+            " of a run"
+        ) from error
+    archive.filename = str(path)  # zipfile.Path shows it in the paths of members.
+    return archive
+
+
+def _read_member(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except KeyError:
+        raise RunError(f"{path} has no {name}: restore the file") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise RunError(f"{path} is damaged at {name} ({error}): restore the file") from error
+
+
+def _open_member(archive: zipfile.ZipFile, path: Path, run: str, kind: RunKind) -> RunDirectory:
+    for file in FILES:
+        _read_member(archive, path, f"{run}/{file}")  # Finds damage before anything is computed.
+    # A path within a zip file reads as other paths do. Only what writes needs a real one, and
+    # nothing writes to a run that is read back.
+    folder = cast(Path, zipfile.Path(archive, f"{run}/"))
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("it is not a JSON object")
+        return RunDirectory(folder, config, kind)
+    except ValueError as error:
+        raise RunError(f"{path}/{run}/config.json cannot be read ({error}): restore it") from error

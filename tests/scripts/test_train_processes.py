@@ -1,0 +1,101 @@
+"""`train.py` as a process with workers: kills, signals, and the numbers after them.
+
+Each run is compared with one that was made in another process, by another number of workers, and
+never stopped: so these tests also say that a seed decides all numbers.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.live_processes import children, is_alive
+from tests.scripts.short_trainings import (
+    FLAGS,
+    ONE_PROCESS,
+    assert_same_run,
+    load,
+    resume_here,
+    train_here,
+)
+
+pytestmark = pytest.mark.process
+TRAIN = (sys.executable, str(Path(__file__).parents[2] / "scripts" / "train.py"))
+
+
+OVERLAP = ("--environment.overlap", "on", "--environment.stagger", "True")
+
+
+def start(path: Path, *flags: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [*TRAIN, *FLAGS, *flags, "--environment.num-workers", "2", "--run-dir", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+    for _ in range(30_000):
+        if condition():
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    raise AssertionError("it did not happen within five minutes")
+
+
+def last_step(path: Path) -> int:
+    file = path / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return json.loads(lines[-1])["step"] if lines and lines[-1].endswith("}") else 0
+
+
+def test_a_killed_run_with_overlap_resumes_from_its_last_checkpoint(tmp_path):
+    path = tmp_path / "run"
+    process = start(path, *OVERLAP)
+    wait_for(lambda: last_step(path) >= 100, process)  # past the checkpoint at 80
+    workers = children(process.pid)
+    process.kill()
+    process.communicate()
+    assert len(workers) == 3  # two that train, and one beside the learner in evaluations
+    for _ in range(100):
+        if not any(map(is_alive, workers)):
+            break
+        time.sleep(0.1)
+    assert not any(map(is_alive, workers))  # none is left behind
+    assert 80 <= load(path)["step"] < 240
+    result = subprocess.run(
+        [*TRAIN, "--resume", str(path)], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    whole = tmp_path / "whole"
+    assert train_here(whole, *OVERLAP).code == 0
+    assert_same_run(path, whole)
+    # 240 steps: the first task's first episode had 30 of them, the second one's all 60.
+    assert load(whole)["envs"]["elapsed"].tolist() == [30, 0]
+
+
+@pytest.mark.parametrize(
+    ("number", "step"), [(signal.SIGINT, 20), (signal.SIGTERM, 20), (signal.SIGINT, 0)]
+)
+def test_a_signal_saves_and_a_resume_continues(finished, tmp_path, number, step):
+    path = tmp_path / "run"
+    process = start(path)
+    assert process.stdout.readline().startswith("run directory:")
+    wait_for(lambda: last_step(path) >= step, process)
+    os.killpg(process.pid, number)  # the whole group, as a terminal does
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 130, errors
+    assert errors == ""
+    assert f"--resume {path}" in output
+    saved = load(path)["step"]
+    assert saved == step == 0 or 20 <= saved < 240
+    assert resume_here(path, *ONE_PROCESS).code == 0
+    assert_same_run(path, finished)
