@@ -17,7 +17,7 @@ from agents.checks import check_ranks
 from agents.combined_optimizer import (
     CombinedOptimizer,
     Metrics,
-    check_adam_state,
+    check_learner_state,
     load_adam_state,
 )
 from agents.config import SACConfig
@@ -150,7 +150,7 @@ class Actor:
 
     def check_state(self, state: dict[str, Any]) -> None:
         """Raises ValueError if a state cannot be loaded."""
-        check_adam_state("actor", self.optimizer.adam, state["optimizer"])
+        check_learner_state("actor", self.optimizer.adam, self.combiner, state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])

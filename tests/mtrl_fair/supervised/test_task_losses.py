@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from mtrl_fair.supervised.task_losses import task_losses, transform_losses
 from torch import nn
 
 from mtrl_fair import LossBoundError
 from mtrl_fair.supervised.model import MultiTaskModel
-from mtrl_fair.supervised.task_losses import task_losses, transform_losses
 
 NAMES = ["one", "two", "three"]
 
