@@ -23,7 +23,7 @@ from mtrl_fair.combiners.registry import COMBINERS, make_combiner
 from mtrl_fair.combiners.scale import Scale
 from mtrl_fair.errors import LossBoundError, NonFiniteError
 from mtrl_fair.gradients.per_task import task_gradients, task_losses_and_gradients
-from mtrl_fair.gradients.task_parameter import shared_linear, task_copies
+from mtrl_fair.gradients.task_parameter import shared_linear
 from mtrl_fair.losses import alpha_fair_loss, task_mean
 from mtrl_fair.solvers.equation import SOLVERS, check_alpha, fairgrad_residual, fairgrad_weights
 
@@ -60,7 +60,6 @@ __all__ = [
     "fairgrad_weights",
     "make_combiner",
     "shared_linear",
-    "task_copies",
     "task_gradients",
     "task_losses_and_gradients",
     "task_mean",

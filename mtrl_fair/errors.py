@@ -21,6 +21,10 @@ class LossBoundError(ValueError):
     """A loss is not above the lower bound that the method was given."""
 
 
+class NotPerTaskError(RuntimeError):
+    """A parameter is used in a way for which one backward cannot keep the tasks apart."""
+
+
 class RunError(Exception):
     """A run directory cannot be used as asked; the message says why and how to mend it."""
 

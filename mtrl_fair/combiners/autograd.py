@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtrl_fair.checks import check_present
-from mtrl_fair.gradients.gramian import converted
+from mtrl_fair.gradients.gramian import upcast_if_small
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -82,7 +82,7 @@ def flat_rows(
     Raises:
         ValueError: `present` is no tensor [K] (bool).
     """
-    rows = converted(
+    rows = upcast_if_small(
         {name: part.detach().reshape(len(part), -1) for name, part in task_gradients.items()}
     )
     if present is None:

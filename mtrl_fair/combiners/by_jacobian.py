@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mtrl_fair.combiners.base import Combiner
 from mtrl_fair.combiners.outputs import Aggregate
-from mtrl_fair.gradients.gramian import joined
+from mtrl_fair.gradients.gramian import concatenated
 
 
 class JacobianCombiner(Combiner):
@@ -39,7 +39,7 @@ class JacobianCombiner(Combiner):
     def aggregate(
         self, rows: dict[str, Tensor], gramian: Tensor, task_losses: Tensor, present: Tensor
     ) -> Aggregate:
-        direction, weights = self.direct(joined(rows), present)
+        direction, weights = self.direct(concatenated(rows), present)
         parts = direction.split([row.shape[1] for row in rows.values()])
         named = dict(zip(rows, parts, strict=True))
         return Aggregate(named, weights, weights.new_zeros(()))

@@ -20,8 +20,8 @@ from mtrl_fair.gradients.per_task import (
     check_parameters,
     count_tasks,
     detach,
+    head_leaves,
     losses_of,
-    own_leaves,
 )
 
 SMALLEST_WEIGHT = 1e-20
@@ -40,9 +40,9 @@ normal float32 number for g_k down to 1e-18, and too small to count in the direc
 class LossCombiner(Combiner):
     """Weighs the task losses by their values.
 
-    `backward` takes one backward, two with scale="norm". `scalarize` takes none besides that of its
-    user, one with `max_norm`, two with scale="norm". With float16 losses or parameters, the heads
-    of `backward` and `differentiate` take one more.
+    `backward` and `differentiate` take one backward, two with scale="norm". `scalarize` takes none
+    besides that of its user, one with `max_norm`, two with scale="norm". With float16 losses or
+    parameters, the heads of `backward` and `differentiate` take one more.
 
     A method of your own says the weights:
 
@@ -90,7 +90,7 @@ class LossCombiner(Combiner):
         num_tasks = count_tasks(batch)
         check_parameters(parameters, task_parameters, num_tasks)
         shared = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-        heads = own_leaves(task_parameters)
+        heads = head_leaves(task_parameters)
         with torch.enable_grad():
             output = task_loss_fn({**shared, **heads}, batch)
         task_losses = losses_of(output, has_aux, num_tasks)

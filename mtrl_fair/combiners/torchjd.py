@@ -10,7 +10,7 @@ from torch import Tensor
 from mtrl_fair.combiners.base import Combiner
 from mtrl_fair.combiners.by_gramian import GramianCombiner
 from mtrl_fair.combiners.outputs import Aggregate
-from mtrl_fair.gradients.gramian import joined, weighted_sum
+from mtrl_fair.gradients.gramian import concatenated, weighted_sum
 
 
 class GramianWeighting(GramianCombiner):
@@ -45,7 +45,7 @@ class MatrixWeighting(Combiner):
     def aggregate(
         self, rows: dict[str, Tensor], gramian: Tensor, task_losses: Tensor, present: Tensor
     ) -> Aggregate:
-        weights = _check_weights(self.weighting(joined(rows)), gramian).where(present, 0)
+        weights = _check_weights(self.weighting(concatenated(rows)), gramian).where(present, 0)
         return Aggregate(weighted_sum(weights, rows), weights, weights.new_zeros(()))
 
 

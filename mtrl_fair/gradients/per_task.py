@@ -1,9 +1,9 @@
 """The gradients of K task losses for the price of about one backward.
 
-The batch is laid out [task, batch, …] and a task's loss depends on its own rows only, so one
+The batch is laid out [task, batch, …] and a task's loss depends on its own rows only. So one
 backward can yield every task's gradient if each parameter stands for K equal copies, one per task.
-The copies are stride-0 views; matrix products run on the shared values, and only the gradient with
-respect to a weight is formed per task.
+The copies are stride-0 views, which take no memory. Matrix products run on the shared values, and
+only the gradient with respect to a weight is formed per task.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from mtrl_fair.gradients.linear import NotPerTaskError, Slot
+from mtrl_fair.errors import NotPerTaskError
+from mtrl_fair.gradients.linear import Slot
 from mtrl_fair.gradients.task_parameter import TaskParameter
 
 TaskLossFn = Callable[[dict[str, Tensor], Any], Any]
@@ -27,12 +28,17 @@ def task_gradients(
     parameters: Mapping[str, Tensor],
     batch: Any,
 ) -> dict[str, Tensor]:
-    """The gradient of every task's loss with respect to shared parameters.
+    """Returns the gradient of every task's loss with respect to shared parameters.
 
-    Linear layers, matrix products, layer normalisation and elementwise operations between a
-    parameter and data cost about one backward. Where a parameter is used in another way (an
-    `einsum`, a convolution), the result is the same but takes K backwards, and a warning names the
-    operation.
+    The fast path takes about one backward. It knows linear layers, matrix products, layer
+    normalisation, sums, differences, products, quotients, maxima and minima of a parameter and
+    data, and any function of parameters alone. Perceptrons, twin critics as stacked weights and
+    task embeddings take it; so do all architectures of `agents.networks`.
+
+    The slow path takes one backward per task, gives the same result, and warns with the name of the
+    operation that led to it. Convolutions, recurrent layers, `nn.Embedding`,
+    `nn.MultiheadAttention`, batch, group and RMS normalisation, `einsum`, networks that flatten
+    [K, B] into one dimension, and losses that differentiate twice (gradient penalties) take it.
 
     Whatever tensor meets a parameter must have the task as its first dimension. Data whose rows
     were moved elsewhere (`x.transpose(0, 1)`) or a constant [K, …] that is not one row per task
@@ -49,6 +55,15 @@ def task_gradients(
 
     Raises:
         ValueError: losses or batch leaves whose first dimension is not K.
+
+    Two tasks of three samples share a weight; the second task wants twice as much:
+
+    >>> batch = {"x": torch.ones(2, 3, 1), "y": torch.tensor([[[1.0]], [[2.0]]]).expand(2, 3, 1)}
+    >>> def task_losses(parameters, batch):
+    ...     error = batch["x"] @ parameters["weight"] - batch["y"]
+    ...     return error.square().mean((1, 2))
+    >>> task_gradients(task_losses, {"weight": torch.zeros(1, 1)}, batch)["weight"].flatten()
+    tensor([-2., -4.])
     """
     return task_losses_and_gradients(task_loss_fn, parameters, batch)[1]
 
@@ -62,7 +77,7 @@ def task_losses_and_gradients(
     has_aux: bool = False,
     out: Tensor | None = None,
 ) -> tuple[Any, dict[str, Tensor]]:
-    """`task_gradients` that also returns the losses, and the gradients of task parameters.
+    """Returns task losses and the gradients of shared and task parameters (see `task_gradients`).
 
     Args:
         task_loss_fn: as in `task_gradients`; it receives shared and task parameters in one dict.
@@ -77,24 +92,32 @@ def task_losses_and_gradients(
     Returns:
         what task_loss_fn returned, detached, and gradients by name: [K, *shape] for both kinds of
         parameter; with `out`, those of shared parameters are views of it.
+
+    Raises:
+        ValueError: as `task_gradients`; task parameters without one row per task; a name that is
+            given twice; an `out` of another shape.
     """
     num_tasks = count_tasks(batch)
     check_parameters(parameters, task_parameters, num_tasks)
     slots = _slots(parameters, num_tasks, out)
-    own = own_leaves(task_parameters)
+    heads = head_leaves(task_parameters)
     gradients: dict[str, Any]
     copies = {
         name: tensor.detach().expand(num_tasks, *tensor.shape).requires_grad_()
         for name, tensor in parameters.items()
     }
-    leaves = {**copies, **own}
+    leaves = {**copies, **heads}
     try:
         with torch.enable_grad():
             shared = {name: TaskParameter.of(copies[name], slots.get(name)) for name in copies}
-            output = task_loss_fn({**shared, **own}, batch)
+            output = task_loss_fn({**shared, **heads}, batch)
+            # A copy has one task's rows behind it, so the gradients of the sum are the tasks'.
             total = losses_of(output, has_aux, num_tasks).sum()
         for slot in slots.values():
-            slot.written = False  # by derivatives that the loss function took itself
+            # A loss function may have called autograd.grad itself. That ran SharedLinear.backward,
+            # which wrote another derivative into the slot and set this. If it stayed set and the
+            # losses did not depend on that product, the other derivative would be returned.
+            slot.written = False
         found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
         gradients = dict(zip(leaves, found, strict=True))
     except NotPerTaskError as error:
@@ -104,24 +127,24 @@ def task_losses_and_gradients(
             stacklevel=2,
         )
         with torch.enable_grad():
-            output, gradients = _loop(task_loss_fn, parameters, own, batch, num_tasks, has_aux)
+            output, gradients = _loop(task_loss_fn, parameters, heads, batch, num_tasks, has_aux)
     for name, gradient in gradients.items():
         if name in slots:
-            gradients[name] = _settle(slots[name], gradient)
+            gradients[name] = _finish_slot(slots[name], gradient)
         elif gradient is None:
             gradients[name] = torch.zeros_like(leaves[name], memory_format=torch.contiguous_format)
     return detach(output), gradients
 
 
-def own_leaves(task_parameters: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-    """Task parameters as leaves of a new graph."""
+def head_leaves(task_parameters: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """Returns task parameters as leaves of a new graph."""
     return {
         name: tensor.detach().requires_grad_() for name, tensor in (task_parameters or {}).items()
     }
 
 
 def split_rows(matrix: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A matrix [..., P] as views [..., *shape] by the name of a parameter."""
+    """Returns a matrix [..., P] as views [..., *shape] by the name of a parameter."""
     parts = matrix.split([tensor.numel() for tensor in parameters.values()], -1)
     return {
         name: part.view(*matrix.shape[:-1], *parameters[name].shape)
@@ -141,8 +164,13 @@ def _slots(parameters: Mapping[str, Tensor], num_tasks: int, out: Tensor | None)
     return {name: Slot(tensor) for name, tensor in split_rows(out, parameters).items()}
 
 
-def _settle(slot: Slot, gradient: Tensor | None) -> Tensor:
-    """The slot's gradients, with what came from uses that did not write there."""
+def _finish_slot(slot: Slot, gradient: Tensor | None) -> Tensor:
+    """Returns the slot's gradients, with what came from uses that did not write there.
+
+    Args:
+        gradient: what autograd returned for the parameter's copies: from its second use on, and
+            from uses without a product, such as a bias added by hand.
+    """
     if gradient is not None and slot.written:
         slot.tensor += gradient
     elif gradient is not None:
@@ -155,15 +183,16 @@ def _settle(slot: Slot, gradient: Tensor | None) -> Tensor:
 def _loop(
     task_loss_fn: TaskLossFn,
     parameters: Mapping[str, Tensor],
-    own: dict[str, Tensor],
+    heads: dict[str, Tensor],
     batch: Any,
     num_tasks: int,
     has_aux: bool,
 ) -> tuple[Any, dict[str, Tensor]]:
+    """Returns the output and the gradients of one backward per task, for any use of parameters."""
     shared = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-    output = task_loss_fn({**shared, **own}, batch)
+    output = task_loss_fn({**shared, **heads}, batch)
     losses = losses_of(output, has_aux, num_tasks)
-    leaves = {**shared, **own}
+    leaves = {**shared, **heads}
     rows = [
         torch.autograd.grad(
             loss,
@@ -176,12 +205,17 @@ def _loop(
     ]
     gradients = {}
     for name, columns in zip(leaves, zip(*rows, strict=True), strict=True):
-        gradients[name] = sum(columns[1:], columns[0]) if name in own else torch.stack(columns)
+        # A head has one row per task already: a column is 0 but for its task's row.
+        gradients[name] = sum(columns[1:], columns[0]) if name in heads else torch.stack(columns)
     return output, gradients
 
 
 def count_tasks(batch: Any) -> int:
-    """K, the first dimension of every leaf."""
+    """Returns K, the first dimension of every leaf.
+
+    Raises:
+        ValueError: leaves whose first dimensions differ, or that have none.
+    """
     sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in pytree.tree_leaves(batch)}
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(
@@ -197,16 +231,16 @@ def check_parameters(
     num_tasks: int,
 ) -> None:
     """Raises ValueError unless there are shared parameters, and others whose row k is task k's."""
-    own = task_parameters or {}
-    if not isinstance(parameters, Mapping) or not isinstance(own, Mapping) or not parameters:
+    heads = task_parameters or {}
+    if not isinstance(parameters, Mapping) or not isinstance(heads, Mapping) or not parameters:
         raise ValueError(
             "parameters must be a dict of tensors by name with at least one entry, such as"
             f" dict(module.named_parameters()), got {type(parameters).__name__}"
-            f" and {type(own).__name__}"
+            f" and {type(heads).__name__}"
         )
-    if both := sorted(parameters.keys() & own.keys()):
+    if both := sorted(parameters.keys() & heads.keys()):
         raise ValueError(f"{', '.join(both)} are shared and task parameters: name them differently")
-    for name, tensor in own.items():
+    for name, tensor in heads.items():
         if tensor.ndim == 0 or len(tensor) != num_tasks:
             raise ValueError(
                 f"the task parameter {name} is {list(tensor.shape)}, expected one row for each of"
@@ -215,7 +249,7 @@ def check_parameters(
 
 
 def losses_of(output: Any, has_aux: bool, num_tasks: int) -> Tensor:
-    """The task losses in what a loss function returned.
+    """Returns the task losses in what a loss function returned.
 
     Raises:
         ValueError: it is no tensor [K], or with `has_aux` no pair; or it has no graph.
@@ -243,6 +277,6 @@ def losses_of(output: Any, has_aux: bool, num_tasks: int) -> Tensor:
 
 
 def detach(output: Any) -> Any:
-    """A pytree of tensors without their graph."""
+    """Returns a pytree of tensors without their graph."""
     with torch._C.DisableTorchFunctionSubclass():
         return pytree.tree_map_only(Tensor, lambda leaf: leaf.as_subclass(Tensor).detach(), output)

@@ -10,18 +10,34 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
-from mtrl_fair.gradients.linear import NotPerTaskError, SharedLinear, Slot
+from mtrl_fair.errors import NotPerTaskError
+from mtrl_fair.gradients.linear import SharedLinear, Slot
 
 
 class TaskParameter(Tensor):
-    """Looks like a shared parameter [*shape]; computes as its K copies [K, *shape]."""
+    """Looks like a shared parameter [*shape]; computes as its K copies [K, *shape].
+
+    A loss function is written for one parameter w [4, 5], so w.shape must be (4, 5): modules and
+    `functional_call` ask for it. Inside, w.copies is [2, 4, 5] for K = 2 tasks, two views of the
+    same values. torch calls `__torch_function__` with every function that meets w:
+
+        x @ w          x [2, 3, 4]. `_matmul`: [2, 3, 5], from the copies, by `SharedLinear`
+        y + b          y [2, 3, 5], b [5]. `_elementwise`: y + b.copies.view(2, 1, 5), so that task
+                       k's rows meet copy k. As plain tensors, y + b.copies would match [2, 5] with
+                       the dimensions [3, 5]: an error, or a mix-up where batch and K are equal
+        w.mT           `_of_parameters`: again such a parameter, with copies [2, 5, 4]
+        conv1d(x, w)   no rule: NotPerTaskError, and the caller takes one backward per task
+
+    So no value depends on two copies, and one backward of the summed losses gives each copy the
+    gradient of its own task's loss: [2, 4, 5].
+    """
 
     copies: Tensor
     slot: Slot | None
 
     @staticmethod
     def of(copies: Tensor, slot: Slot | None = None) -> TaskParameter:
-        """Makes one from the copies.
+        """Returns the parameter of which these are the copies [K, *shape].
 
         Args:
             slot: where the first use that can writes the gradients of the copies.
@@ -32,7 +48,10 @@ class TaskParameter(Tensor):
         return parameter
 
     def take_slot(self) -> Slot | None:
-        """The slot; None from the second time on, because two uses must not share it."""
+        """Returns the slot once, then None: a second use would overwrite the first one's gradients.
+
+        Those of later uses are returned by autograd, and added to the slot at the end.
+        """
         slot, self.slot = self.slot, None
         return slot
 
@@ -50,20 +69,26 @@ class TaskParameter(Tensor):
 
 
 def shared_linear(data: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """data @ weight + bias as one product over the rows of all tasks, in the data's dtype.
+    """Returns data @ weight + bias, in one product over the rows of all tasks.
 
     Args:
         data: [K, …, in], or [E, K, …, in] for E stacked networks.
-        weight: [in, out], or [E, in, out]. Inside a `task_gradients` loss its gradient stays apart
-            per task, for about the price of one.
+        weight: [in, out], or [E, in, out]. Inside a `task_gradients` loss it gets one gradient per
+            task, for about the price of one.
         bias: [out] or [1, out], or [E, 1, out].
 
     Returns:
-        [K, …, out] or [E, K, …, out]. It has first derivatives by autograd only: `torch.func`'s
-        transforms and second derivatives need `data @ weight`.
+        [K, …, out] or [E, K, …, out], computed in the data's dtype. It has first derivatives by
+        autograd only: `torch.func`'s transforms and second derivatives need `data @ weight`.
 
     Raises:
-        ValueError: the shapes of data and weight do not fit.
+        ValueError: the shapes of data, weight and bias do not fit.
+
+    Twin critics of five tasks with three samples each:
+
+    >>> weight, bias = torch.ones(2, 4, 1), torch.zeros(2, 1, 1)
+    >>> shared_linear(torch.ones(2, 5, 3, 4), weight, bias).shape
+    torch.Size([2, 5, 3, 1])
     """
     with torch._C.DisableTorchFunctionSubclass():
         stacked = weight.ndim - 2
@@ -94,27 +119,8 @@ def shared_linear(data: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
         return _apply(data, weight, bias, transposed=False)
 
 
-def task_copies(parameter: Tensor, data: Tensor, stacked: int = 0) -> Tensor:
-    """A parameter [*stack, *shape] in the form that broadcasts with data [*stack, K, …, *shape].
-
-    That is [*stack, 1, …, *shape], and inside a `task_gradients` loss [*stack, K, …, *shape], whose
-    gradients stay apart; "…" are as many dimensions of 1 as the data needs.
-
-    Args:
-        data: whatever the parameter is to meet; only its rank counts.
-        stacked: the number of dimensions in `stack`.
-    """
-    if isinstance(parameter, TaskParameter):
-        aligned = parameter.copies.movedim(0, stacked)
-    else:
-        aligned = parameter.unsqueeze(stacked)
-    for _ in range(data.ndim - aligned.ndim):
-        aligned = aligned.unsqueeze(stacked + 1)
-    return aligned
-
-
 def _of_parameters(func: Any, args: Any, kwargs: Any) -> Any:
-    """A function of parameters alone, such as a transpose: the same function of every copy."""
+    """Returns a function of parameters alone, such as a transpose, as that of every copy."""
     result = func(*args, **kwargs)
     if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(result)):
         return result  # a shape, a dtype, a device
@@ -135,7 +141,7 @@ def _of_parameters(func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _elementwise(func: Any, *operands: Any, **kwargs: Any) -> Tensor:
-    """Any function that broadcasts its operands, on copies aligned with the task-major ones."""
+    """Returns a function that broadcasts, with copies [K, 1, …, *shape] beside data [K, …]."""
     if any(isinstance(value, Tensor) for value in kwargs.values()):
         raise NotPerTaskError(f"{func.__name__} takes a tensor by keyword")
     plain = [x for x in operands if isinstance(x, Tensor) and not isinstance(x, TaskParameter)]
@@ -152,6 +158,7 @@ def _elementwise(func: Any, *operands: Any, **kwargs: Any) -> Tensor:
 
 
 def _matmul(func: Any, data: Tensor, weight: Tensor) -> Tensor:
+    """Returns data @ weight: one shared product where the shapes allow it, else one per task."""
     if func.__name__ == "__rmatmul__":
         data, weight = weight, data
     if isinstance(data, TaskParameter):
@@ -181,10 +188,12 @@ def _linear(func: Any, input: Tensor, weight: Tensor, bias: Tensor | None = None
 
 
 def _apply(data: Tensor, weight: TaskParameter, bias: Tensor | None, transposed: bool) -> Tensor:
+    """Returns the product of `SharedLinear` with the copies of weight and bias."""
     slots = weight.take_slot(), bias.take_slot() if isinstance(bias, TaskParameter) else None
     if bias is None or isinstance(bias, TaskParameter):
         copies = None if bias is None else bias.copies
         return SharedLinear.apply(data, weight.copies, copies, True, transposed, *slots)
+    # A frozen bias [E, 1, out] of stacked networks meets an output [E, K, …, out].
     bias = bias.unsqueeze(-3) if bias.ndim > 2 else bias
     return SharedLinear.apply(data, weight.copies, None, True, transposed, *slots) + bias
 
@@ -197,6 +206,7 @@ def _layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
+    # The normalisation knows no parameter; gain and bias are elementwise on its result.
     output = functional.layer_norm(input, normalized_shape, None, None, eps)
     if weight is not None:
         rule = _elementwise if isinstance(weight, TaskParameter) else _plain
@@ -211,6 +221,8 @@ def _plain(func: Any, *operands: Any) -> Tensor:
     return func(*operands)
 
 
+# By the function's name without underscores, so that x @ w, x.matmul(w) and torch.matmul(x, w) are
+# one. Every other function of a parameter and data takes the slow path.
 _RULES: dict[str, Callable[..., Tensor]] = {
     **dict.fromkeys(["add", "radd", "sub", "rsub", "mul", "rmul", "div", "truediv"], _elementwise),
     **dict.fromkeys(["rtruediv", "true_divide", "maximum", "minimum", "rdiv"], _elementwise),

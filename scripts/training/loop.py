@@ -121,7 +121,7 @@ class TrainingLoop:
                 if self.step % self.config.log_every == 0:
                     self._log()
             self.save()
-            return bool(self._limits_reached()) and self.evaluated_step == self.step
+            return self.config.is_finished(self.step, self.best_success, self.evaluated_step)
         except NonFiniteError:
             self.run_directory.save_checkpoint(LAST_FINITE, self.state_dict())
             raise

@@ -189,13 +189,13 @@ def test_every_weight_writes_its_task_gradients_where_they_are_kept(layer_norm, 
     network = NetworkConfig(width=16, depth=2, layer_norm=layer_norm)
     agent = make_agent(config=SACConfig(actor=network, critic=network))
     module = sys.modules["mtrl_fair.gradients.per_task"]  # hidden by the function of that name
-    settled, seen = module._settle, []
+    settled, seen = module._finish_slot, []
 
     def settle(slot, gradient):
         seen.append((tuple(slot.tensor.shape), slot.written, gradient is None))
         return settled(slot, gradient)
 
-    monkeypatch.setattr(module, "_settle", settle)
+    monkeypatch.setattr(module, "_finish_slot", settle)
     agent.update(make_batch())
     direct = [shape for shape, written, alone in seen if written and alone]
     linear = [

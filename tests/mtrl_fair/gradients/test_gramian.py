@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from mtrl_fair.gradients import gramian as module
-from mtrl_fair.gradients.gramian import PIECE, converted, gramian_of, joined, weighted_sum
+from mtrl_fair.gradients.gramian import (
+    PIECE,
+    concatenated,
+    gramian_of,
+    upcast_if_small,
+    weighted_sum,
+)
 
 TYPES = dict.fromkeys([torch.float32, torch.bfloat16, torch.float16], 3e-6) | {torch.float64: 1e-13}
 
@@ -13,7 +19,7 @@ TYPES = dict.fromkeys([torch.float32, torch.bfloat16, torch.float16], 3e-6) | {t
 @pytest.mark.parametrize("num_tasks", [1, 3, 33])
 @pytest.mark.parametrize("size", [1, PIECE, 2 * PIECE, 2 * PIECE + 7, 9 * PIECE + 5])
 def test_they_equal_single_products(dtype, num_tasks, size, monkeypatch):
-    monkeypatch.setattr(module, "MOST_CONVERTED", 3 * 4 * PIECE)  # some blocks of half precision
+    monkeypatch.setattr(module, "MOST_UPCAST", 3 * 4 * PIECE)  # some blocks of half precision
     generator = torch.Generator().manual_seed(size)
     parts = {
         name: torch.randn(num_tasks, length, generator=generator).to(dtype)
@@ -30,11 +36,11 @@ def test_they_equal_single_products(dtype, num_tasks, size, monkeypatch):
     direction = torch.cat(list(sums.values()))
     assert direction.dtype == gramian.dtype
     torch.testing.assert_close(direction.double(), weights @ exact, rtol=1e-4, atol=1e-4)
-    kept = converted(parts)
+    kept = upcast_if_small(parts)
     assert torch.equal(gramian_of(kept.values()), gramian) or dtype != gramian.dtype
     for name, part in parts.items():
         small = part.numel() <= 12 * PIECE
         assert kept[name].dtype == (gramian.dtype if small else dtype)
         assert torch.equal(kept[name].double(), part.double())
-    assert torch.equal(joined(parts).double(), exact)
-    assert torch.equal(joined({"long": parts["long"]}).double(), exact[:, :size])
+    assert torch.equal(concatenated(parts).double(), exact)
+    assert torch.equal(concatenated({"long": parts["long"]}).double(), exact[:, :size])

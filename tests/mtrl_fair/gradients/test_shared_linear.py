@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtrl_fair import shared_linear, task_copies, task_losses_and_gradients
+from mtrl_fair import shared_linear, task_losses_and_gradients
 
 K, B, IN, OUT = 3, 5, 4, 2
 GENERATOR = torch.Generator().manual_seed(0)
@@ -50,8 +50,8 @@ def test_task_gradients_stay_apart(case, with_out):
 
     def loss_fn(p, x):
         x = x.expand(*stack, *x.shape)
-        y = shared_linear(x, p["w"], p["b"]).tanh() * task_copies(p["g"], x, len(stack))
-        return y.movedim(len(stack), 0).flatten(1).square().sum(1)
+        y = shared_linear(x, p["w"], p["b"]).tanh().movedim(len(stack), 0) * p["g"]
+        return y.flatten(1).square().sum(1)
 
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in parameters.items()}
     rows = [
@@ -244,20 +244,3 @@ def test_a_stack_of_one_meets_data_of_two():
 def test_a_bias_that_does_not_fit_is_refused(bias):
     with pytest.raises(ValueError, match=r"bias \[.*does not fit weight .*expected \[1, 2\]"):
         shared_linear(randn(K, B, IN), randn(IN, OUT), randn(*bias))
-
-
-@pytest.mark.parametrize("batch", [B, K])
-@pytest.mark.parametrize("shape", [(IN,), (1, IN), (1, 1), ()])
-def test_copies_of_a_parameter_align_with_data_of_any_rank(batch, shape):
-    """As many samples as tasks must not be mistaken for them."""
-    parameters, data = {"s": randn(*shape)}, randn(K, batch, IN)
-
-    def loss_fn(p, x):
-        return (x * task_copies(p["s"], x)).square().sum((1, 2))
-
-    _, gradients = task_losses_and_gradients(loss_fn, parameters, data)
-    leaf = {"s": parameters["s"].clone().requires_grad_()}
-    rows = [
-        torch.autograd.grad((data[k] * leaf["s"]).square().sum(), leaf["s"])[0] for k in range(K)
-    ]
-    torch.testing.assert_close(gradients["s"], torch.stack(rows))

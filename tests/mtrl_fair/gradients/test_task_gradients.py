@@ -128,6 +128,55 @@ def test_other_uses_are_right_and_warn_of_the_cost(use):
         assert_equals_loop(loss_fn, {name: randn(*shape) for name, shape in shapes.items()})
 
 
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (1, 1), ()])
+def test_as_many_samples_as_tasks_are_not_mistaken_for_them(shape):
+    batch = {"x": randn(K, K, 3)}
+    values = {"s": randn(*shape)}
+
+    def loss_fn(p, b):
+        return (b["x"] * p["s"]).square().sum((1, 2))
+
+    found = task_gradients(loss_fn, values, batch)["s"]
+    torch.testing.assert_close(found, loop(loss_fn, values, batch)["s"])
+
+
+# What the documentation of task_gradients says takes the slow path. All see a batch [K, B, 3].
+SLOW_NETWORKS = {
+    "conv1d": nn.Conv1d(B, 2, 2),
+    "gru": nn.GRU(3, 2, batch_first=True),
+    "multi_head_attention": nn.MultiheadAttention(3, 1, batch_first=True),
+    "batch_norm": nn.BatchNorm1d(B).eval(),
+    "group_norm": nn.GroupNorm(1, B),
+    "rms_norm": nn.RMSNorm(3),
+    "not \\[task, batch": nn.Sequential(nn.Flatten(0, 1), nn.Linear(3, 2), nn.Unflatten(0, (K, B))),
+}
+
+
+@pytest.mark.parametrize("operation", SLOW_NETWORKS)
+def test_networks_that_take_the_slow_path_say_why_and_equal_the_loop(operation):
+    network = SLOW_NETWORKS[operation].double()
+
+    def loss_fn(p, b):
+        inputs = (b["x"],) * (3 if operation == "multi_head_attention" else 1)
+        output = torch.func.functional_call(network, p, inputs)
+        return (output[0] if isinstance(output, tuple) else output).square().mean((1, 2))
+
+    with pytest.warns(UserWarning, match=operation):
+        assert_equals_loop(loss_fn, dict(network.named_parameters()))
+
+
+def test_an_embedding_takes_the_slow_path():
+    embedding, ids = nn.Embedding(7, 2).double(), torch.arange(K * B).view(K, B) % 7
+    values = dict(embedding.named_parameters())
+
+    def loss_fn(p, b):
+        return torch.func.functional_call(embedding, p, (b,)).square().mean((1, 2))
+
+    with pytest.warns(UserWarning, match="no rule for a parameter in embedding"):
+        found = task_gradients(loss_fn, values, ids)["weight"]
+    torch.testing.assert_close(found, loop(loss_fn, values, ids)["weight"])
+
+
 def test_task_parameters_receive_their_own_gradient():
     weight, heads = randn(3, 4), randn(K, 4, 2)
 

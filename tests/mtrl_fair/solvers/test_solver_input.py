@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mtrl_fair import SOLVERS, NonFiniteError, fairgrad_weights
+from mtrl_fair.solvers.equation import Solver
 from tests.mtrl_fair.solvers.gramians import gramian, jacobian
 
 
@@ -51,6 +52,22 @@ def test_what_is_no_gramian_is_refused(matrix, message):
 def test_an_impossible_alpha_is_refused(alpha):
     with pytest.raises(ValueError, match="alpha is"):
         fairgrad_weights(torch.eye(2), alpha)
+
+
+def test_a_solver_that_joins_the_table_is_found_by_its_name(monkeypatch):
+    """One that returns its start, which solves the equation for orthogonal gradients."""
+    start_only = Solver(lambda problem: problem.start, lambda problem: problem.start)
+    monkeypatch.setitem(SOLVERS, "start", start_only)
+    weights = fairgrad_weights(torch.diag(torch.tensor([1.0, 64.0])), 2.0, "start")
+    torch.testing.assert_close(weights, torch.tensor([1.0, 0.0625]))
+    raw = fairgrad_weights(torch.eye(4), 2.0, "start", precondition=False)
+    assert raw.tolist() == [0.25] * 4  # the paper's start
+
+
+def test_newton_runs_on_the_preconditioned_gramian_in_any_case():
+    matrix = gramian(26, decades=4)
+    raw = fairgrad_weights(matrix, 2.0, precondition=False)
+    assert torch.equal(raw, fairgrad_weights(matrix, 2.0))
 
 
 def test_an_unknown_solver_is_refused_with_the_nearest_name():

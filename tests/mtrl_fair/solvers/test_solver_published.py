@@ -100,7 +100,7 @@ def test_least_squares_equals_newton(alpha):
 
 @pytest.mark.parametrize("alpha", [*ALPHAS, 10.0])
 def test_least_squares_is_exact_or_says_so(alpha):
-    rows = jacobian(24, tasks=10, size=12, decades=4, count=(30,))
+    rows = jacobian(24, tasks=10, size=12, decades=4, count=(10,))
     silent = 0
     for entry in rows:
         with warnings.catch_warnings(record=True) as caught:
@@ -108,10 +108,11 @@ def test_least_squares_is_exact_or_says_so(alpha):
             residual = float(residuals(entry, alpha, "least_squares"))
         assert bool(caught) == (residual > 1e-6)
         silent += not caught
-    assert silent >= (20 if alpha <= 2 else 1)
+    assert silent >= (7 if alpha <= 2 else 1)
 
 
 def test_least_squares_warns_where_it_fails():
     rows = jacobian(11, tasks=10, size=12) * 1e-6
-    with pytest.warns(RuntimeWarning, match="least_squares left a relative residual"):
+    with pytest.warns(RuntimeWarning, match="least_squares left a relative residual") as caught:
         fairgrad_weights(rows @ rows.mT, 0.5, "least_squares", precondition=False)
+    assert caught[0].filename == __file__  # the caller's line, not the library's
