@@ -17,7 +17,7 @@ from agents.checks import check_ranks
 from agents.combined_optimizer import (
     CombinedOptimizer,
     Metrics,
-    check_adam_state,
+    check_learner_state,
     load_adam_state,
 )
 from agents.config import SACConfig
@@ -29,7 +29,7 @@ from mtrl_fair import Combiner, NonFiniteError
 
 
 class Actor:
-    """The policy of K tasks and, with `policy_average_rate`, its running average.
+    """Holds the policy of K tasks and, with `policy_average_rate`, its running average.
 
     Args:
         network: gives the mean and the log standard deviation of each action entry.
@@ -109,6 +109,13 @@ class Actor:
     ) -> tuple[Metrics, Float[Tensor, "task batch"]]:
         """Takes one step towards actions of high value and entropy.
 
+        Args:
+            observation: of sampled transitions.
+            noise: standard normal.
+            critic: gives the values; it stays as it is.
+            temperature: the entropy coefficient of each task.
+            buffer: see `CombinedOptimizer.step`.
+
         Returns:
             metrics, and the log probabilities, which the temperature's loss needs.
         """
@@ -143,7 +150,7 @@ class Actor:
 
     def check_state(self, state: dict[str, Any]) -> None:
         """Raises ValueError if a state cannot be loaded."""
-        check_adam_state("actor", self.optimizer.adam, state["optimizer"])
+        check_learner_state("actor", self.optimizer.adam, self.combiner, state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])

@@ -24,7 +24,7 @@ LossFunction = Callable[[dict[str, Tensor], Any], tuple[Tensor, Any]]
 
 
 class CombinedOptimizer:
-    """Adam on one network: shared parameters follow the combiner, each head its own task.
+    """Steps one network with Adam: shared parameters follow the combiner, each head its own task.
 
     Args:
         label: the network's name in metrics and errors.
@@ -194,17 +194,27 @@ def guarded_step(adam: torch.optim.Adam, found_inf: Float[Tensor, ""]) -> None:
     adam.step()
 
 
-def check_adam_state(name: str, adam: torch.optim.Adam, state: dict[str, Any]) -> None:
-    """Raises ValueError unless a saved state is of as many parameters as the optimiser has."""
+def check_learner_state(
+    name: str, adam: torch.optim.Adam, combiner: Combiner | None, state: dict[str, Any]
+) -> None:
+    """Raises ValueError unless a saved state has the parameters of the optimiser and of the
+    combiner that it is to be loaded into."""
     saved, present = (
         sum(len(group["params"]) for group in groups)
-        for groups in (state["param_groups"], adam.param_groups)
+        for groups in (state["optimizer"]["param_groups"], adam.param_groups)
     )
     if saved != present:
         raise ValueError(
             f"the saved optimiser of the {name} holds {saved} parameters, this one {present}: the"
             " state is from another version of the program (a run's metadata.json names its"
             " commit) or from other combiners"
+        )
+    kept = sorted(combiner.state_dict() if combiner is not None else ())
+    found = sorted(state.get("combiner", ()))
+    if found != kept:
+        raise ValueError(
+            f"the saved combiner of the {name} holds {', '.join(found) or 'nothing'}, this one"
+            f" {', '.join(kept) or 'nothing'}: the state is from another combiner"
         )
 
 

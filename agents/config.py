@@ -14,7 +14,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """One multilayer perceptron."""
+    """Describes one multilayer perceptron."""
 
     width: int = 400
     """Units per hidden layer."""
@@ -31,7 +31,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class SACConfig:
-    """Multi-task soft actor-critic."""
+    """Holds the hyperparameters of multi-task soft actor-critic."""
 
     actor: NetworkConfig = field(default_factory=NetworkConfig)
     """The policy network."""
@@ -44,11 +44,11 @@ class SACConfig:
     replay_capacity: int = 100_000
     """Transitions kept per task."""
     actor_learning_rate: float = 3e-4
-    """Adam's, for the policy."""
+    """Learning rate of Adam for the policy."""
     critic_learning_rate: float = 3e-4
-    """Adam's, for both Q networks."""
+    """Learning rate of Adam for both Q networks."""
     temperature_learning_rate: float = 3e-4
-    """Adam's, for log temperature."""
+    """Learning rate of Adam for the log temperature."""
     discount: float = 0.99
     """Gamma, per environment step."""
     target_rate: float = 0.005
@@ -64,7 +64,8 @@ class SACConfig:
     combine_temperature: bool = False
     """Whether the single temperature's task gradients are combined too, as in the paper."""
     target_entropy: float = -4.0
-    """Entropy the temperature aims for, in nats; minus the action size by convention."""
+    """Entropy that the temperature aims for, in nats. By convention it is minus the action size,
+    here Meta-World's."""
     log_std_min: float = -20.0
     """Lower bound of the policy's log standard deviation."""
     log_std_max: float = 2.0
@@ -74,7 +75,8 @@ class SACConfig:
     normalize_reward: bool = False
     """Divide each task's sampled rewards by their running standard deviation."""
     reward_rate: float = 1e-3
-    """Weight of a new reward in the running mean and variance; mtrl's normaliser has 0.001."""
+    """Step size of the running mean and variance of rewards. Until 1 / reward_rate rewards have
+    been seen, they are plain averages. The normaliser of mtrl has 0.001."""
 
     def __post_init__(self) -> None:
         for name in ("task_embedding_size", "batch_size", "replay_capacity"):

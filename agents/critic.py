@@ -14,7 +14,7 @@ from agents.checks import check_ranks
 from agents.combined_optimizer import (
     CombinedOptimizer,
     Metrics,
-    check_adam_state,
+    check_learner_state,
     load_adam_state,
 )
 from agents.config import SACConfig
@@ -26,7 +26,7 @@ from mtrl_fair import Combiner
 
 
 class Critic:
-    """Two Q functions for K tasks, which are evaluated together, and their target network.
+    """Evaluates two Q functions for K tasks together, and holds their target network.
 
     Args:
         network: the twin network, with `stack` (2,).
@@ -114,7 +114,7 @@ class Critic:
 
     def check_state(self, state: dict[str, Any]) -> None:
         """Raises ValueError if a state cannot be loaded."""
-        check_adam_state("critic", self.optimizer.adam, state["optimizer"])
+        check_learner_state("critic", self.optimizer.adam, self.combiner, state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])

@@ -17,7 +17,9 @@ EAGER_UPDATES = 3
 def make_updater(
     agent: MultiTaskSAC, replay: ReplayBuffer, batch_size: int, *, graph: bool = True
 ) -> Callable[[], Metrics]:
-    """A function that samples and updates: one CUDA graph if the agent is on CUDA and capturable.
+    """Returns a function that samples and updates.
+
+    It is one CUDA graph if the agent is on CUDA and capturable.
 
     Args:
         graph: False never captures.
@@ -37,7 +39,7 @@ def make_updater(
 
 
 class GraphedUpdate:
-    """A function of no arguments, captured in a CUDA graph after a few ordinary calls.
+    """Captures a function of no arguments in a CUDA graph, after a few ordinary calls.
 
     Each call overwrites the metrics that the one before returned.
 

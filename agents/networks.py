@@ -15,7 +15,7 @@ from mtrl_fair.checks import check_name
 
 
 class Linear(nn.Module):
-    """x @ W + b with one W per entry of `stack`: x [*stack, task, batch, in]."""
+    """Computes x @ W + b with one W per entry of `stack`: x [*stack, task, batch, in]."""
 
     def __init__(self, stack: tuple[int, ...], in_size: int, out_size: int):
         super().__init__()
@@ -26,7 +26,10 @@ class Linear(nn.Module):
 
 
 class TaskLinear(nn.Module):
-    """x @ W + b with one W per task and entry of `stack`: x [*stack, task, batch, in]."""
+    """Computes x @ W + b with one W per task and entry of `stack`.
+
+    x is [*stack, task, batch, in].
+    """
 
     def __init__(self, num_tasks: int, stack: tuple[int, ...], in_size: int, out_size: int):
         super().__init__()
@@ -48,7 +51,7 @@ def _uniform(
 
 
 class Trunk(nn.Sequential):
-    """Hidden layers: linear, optionally layer norm, ReLU."""
+    """Stacks hidden layers: linear, optionally layer norm, ReLU."""
 
     def __init__(self, stack: tuple[int, ...], in_size: int, config: NetworkConfig):
         layers: list[nn.Module] = []
@@ -63,7 +66,7 @@ class Trunk(nn.Sequential):
 
 
 class TaskNetwork(nn.Module):
-    """A perceptron for K tasks: [task, batch, in] -> [*stack, task, batch, out].
+    """Maps [task, batch, in] to [*stack, task, batch, out] for K tasks.
 
     Architectures: "multi_head" (one-hot task id in the input, one output layer per task),
     "one_hot" (the same with one output layer for all), "task_encoded" (a learned task embedding,
@@ -106,13 +109,13 @@ class TaskNetwork(nn.Module):
     def forward(
         self, features: Float[Tensor, "task batch in"], dtype: torch.dtype | None = None
     ) -> Float[Tensor, "... task batch out"]:
-        """The output, in the features' dtype, computed in `dtype` if given."""
+        """Returns the output, in the features' dtype, computed in `dtype` if given."""
         x = self._with_task(features).to(dtype or features.dtype)
         x = x.expand(*self.stack, *x.shape)
         return self.head(self.trunk(x)).to(features.dtype)
 
     def task_parameter_names(self) -> set[str]:
-        """Names of the parameters [task, …] whose row k serves task k only."""
+        """Returns the names of the parameters [task, …] whose row k serves task k only."""
         if self.architecture != "multi_head":
             return set()
         return {f"head.{name}" for name, _ in self.head.named_parameters()}

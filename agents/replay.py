@@ -13,7 +13,9 @@ from mtrl_fair.runs.checkpoints import restore_generator
 
 
 class ReplayBuffer:
-    """The latest transitions of every task, sampled uniformly, equally many per task.
+    """Keeps the latest transitions of every task, and samples them uniformly.
+
+    Every task gives equally many samples.
 
     Rewards are stored raw. With `normalize_reward` they are divided by each task's running standard
     deviation when they are sampled, so that none in the buffer is stale.
@@ -73,7 +75,7 @@ class ReplayBuffer:
         self._resize(min(self.size + 1, self.capacity))
 
     def sample(self, batch_size: int) -> Batch:
-        """`batch_size` transitions per task, with replacement; nothing here waits for a device."""
+        """Samples transitions of every task with replacement, without waiting for a device."""
         if self.size == 0:
             raise ValueError("the replay buffer is empty: add transitions before sampling")
         drawn = torch.rand(
@@ -91,12 +93,14 @@ class ReplayBuffer:
 
     @property
     def reward_deviation(self) -> Tensor:
-        """[task], running standard deviation of the rewards, by which those that are sampled are
-        divided with `normalize_reward`."""
+        """Returns the running standard deviation of each task's rewards, [task].
+
+        With `normalize_reward`, sampled rewards are divided by it.
+        """
         return self.reward_variance.sqrt().clamp(min=1e-8)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that sampling depends on; only the filled part of the storage."""
+        """Returns everything that sampling depends on, and only the filled part of the storage."""
         return {
             "storage": {
                 name: stored[:, : self.size].clone()

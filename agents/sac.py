@@ -24,7 +24,7 @@ from mtrl_fair.runs.checkpoints import restore_generator
 
 
 class MultiTaskSAC:
-    """A policy and twin critics for K tasks in the [task, batch, …] layout.
+    """Trains a policy and twin critics for K tasks, in the [task, batch, …] layout.
 
     The critic's task losses (both Q functions jointly) and the actor's each go through a combiner
     of their own: shared parameters follow the combined direction, heads their own task's gradient.
@@ -120,7 +120,9 @@ class MultiTaskSAC:
         return critic_metrics | actor_metrics | temperature_metrics
 
     def update_critic(self, batch: Batch) -> Metrics:
+        """Takes one step of the critic."""
         with torch.no_grad():
+            # Before the actor's noise, from the same generator: another order, other numbers.
             noise = self._noise(batch.reward.shape[1])
             next_action, next_log_prob = self.actor.sample(batch.next_observation, noise)
         return self.critic.update(
@@ -128,7 +130,8 @@ class MultiTaskSAC:
         )
 
     def update_actor(self, batch: Batch) -> tuple[Metrics, Float[Tensor, "task batch"]]:
-        """Also returns the log probabilities, which `update_temperature` needs."""
+        """Takes one step of the actor and returns its log probabilities, too, which
+        `update_temperature` needs."""
         noise = self._noise(batch.reward.shape[1])
         return self.actor.update(
             batch.observation, noise, self.critic, self.temperature.value(), self.task_gradients

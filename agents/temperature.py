@@ -12,7 +12,7 @@ from torch import Tensor
 from agents.checks import check_ranks
 from agents.combined_optimizer import (
     Metrics,
-    check_adam_state,
+    check_learner_state,
     combiner_metrics,
     errors_name,
     guarded_step,
@@ -25,7 +25,7 @@ from mtrl_fair import Combiner
 
 
 class Temperature:
-    """One temperature per task or a single one, which keeps the entropy near its target.
+    """Learns one temperature per task, or a single one, to keep the entropy near its target.
 
     Args:
         num_tasks: K.
@@ -109,7 +109,7 @@ class Temperature:
 
     def check_state(self, state: dict[str, Any]) -> None:
         """Raises ValueError if a state cannot be loaded."""
-        check_adam_state("temperature", self.adam, state["optimizer"])
+        check_learner_state("temperature", self.adam, self.combiner, state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.log_temperature.copy_(state["log_temperature"])

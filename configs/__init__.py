@@ -3,11 +3,10 @@
 from configs.checks import NEEDS_BOUND, check_config, unused_settings
 from configs.config import FAIRGRAD_SETTINGS, CombinerConfig, EnvironmentConfig, TrainConfig
 from configs.presets import PRESETS
-from configs.run_kind import EVALUATION_COLUMNS, MAY_CHANGE, RUN_KIND, read_config, to_dict
+from configs.run_kind import MAY_CHANGE, RUN_KIND, read_config, to_dict
 from mtrl_fair.runs.settings import from_dict
 
 __all__ = [
-    "EVALUATION_COLUMNS",
     "FAIRGRAD_SETTINGS",
     "MAY_CHANGE",
     "NEEDS_BOUND",

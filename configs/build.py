@@ -95,6 +95,7 @@ def build_agent(config: TrainConfig, num_tasks: int, device: torch.device) -> Mu
 def build_combiner(config: TrainConfig, num_tasks: int, network: str) -> Combiner:
     """Makes the combiner of "critic", "actor" or "temperature" from the settings that it takes."""
     settings = {
+        # First, so that no free option can replace a setting that has a flag.
         **config.combining.options,
         **config.fairgrad_options(),
         "scale": config.combining.scale,

@@ -10,12 +10,10 @@ from envs.evaluation import check_episodes
 from envs.tasks import task_names
 from mtrl_fair import COMBINERS, Combiner, make_combiner
 from mtrl_fair.checks import check_name
-from mtrl_fair.combiners.registry import combiner_options
+from mtrl_fair.combiners.registry import combiner_options, combiners_with_option
 from mtrl_fair.runs.settings import flag_name
 
-NEEDS_BOUND = tuple(
-    name for name, combiner in COMBINERS.items() if "min_loss" in combiner_options(combiner)
-)
+NEEDS_BOUND = combiners_with_option("min_loss")
 """Combiners that need a lower bound of the losses, which an actor's do not have by themselves."""
 
 NEEDED_VALUES: dict[str, tuple[str, tuple[Any, ...]]] = {

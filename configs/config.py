@@ -160,6 +160,10 @@ class TrainConfig:
         }
         return [name for name, is_reached in reached.items() if is_reached]
 
+    def is_finished(self, step: int, best_success: float, evaluated_step: int) -> bool:
+        """Returns whether a run has reached its end and was evaluated there."""
+        return bool(self.limits_reached(step, best_success)) and evaluated_step == step
+
     def combiner_of(self, network: str) -> str:
         """Returns the name of the combiner of "critic", "actor" or "temperature"."""
         chosen = {"critic": self.combining.critic, "actor": self.combining.actor}

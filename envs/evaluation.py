@@ -27,12 +27,12 @@ class Evaluation(NamedTuple):
 
     @property
     def standard_error(self) -> Float[np.ndarray, " task"]:
-        """Standard error of each success rate, sqrt(p (1 - p) / episodes)."""
+        """Returns the standard error of each success rate, sqrt(p (1 - p) / episodes)."""
         return np.sqrt(self.success * (1 - self.success) / self.successes.shape[1])
 
     @property
     def mean_success(self) -> float:
-        """Mean of the success rates over tasks."""
+        """Returns the mean of the success rates over tasks."""
         return float(self.success.mean())
 
 

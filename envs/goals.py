@@ -95,10 +95,10 @@ def cache_folder() -> Path:
     Raises:
         RuntimeError: it is below the home folder, and there is none.
     """
-    own, shared = (os.environ.get(name, "") for name in ("MTRL_FAIR_CACHE", "XDG_CACHE_HOME"))
+    cache, xdg_cache = (os.environ.get(name, "") for name in ("MTRL_FAIR_CACHE", "XDG_CACHE_HOME"))
     # XDG: "if an implementation encounters a relative path [...] it should ignore it".
-    caches = Path(shared if os.path.isabs(shared) else "~/.cache")
-    return (Path(own) if own else caches / "mtrl-fair").expanduser() / "goals"
+    caches = Path(xdg_cache if os.path.isabs(xdg_cache) else "~/.cache")
+    return (Path(cache) if cache else caches / "mtrl-fair").expanduser() / "goals"
 
 
 def _load(path: Path, key: str, names: Sequence[str]) -> list[metaworld.Task] | None:

@@ -21,7 +21,7 @@ RESET, STEP, RESTORE = b"r", b"s", b"o"
 (STEP), or `next_goal`, `elapsed` and `episode_actions` (RESTORE)."""
 
 
-class RowSpec(NamedTuple):
+class EnvironmentRowSpec(NamedTuple):
     """What a worker needs to know to step one row."""
 
     row: int
@@ -40,7 +40,7 @@ class RowSpec(NamedTuple):
 class EnvironmentRow:
     """One environment, with a goal set at every reset."""
 
-    def __init__(self, spec: RowSpec, arrays: RowArrays):
+    def __init__(self, spec: EnvironmentRowSpec, arrays: RowArrays):
         self.spec = spec
         self.arrays = arrays
         self.env = fast_class(spec.name)(reward_function_version=spec.reward_version)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from envs.constants import ACTION_SIZE, INFO_KEYS, MAX_EPISODE_STEPS, OBSERVATION_SIZE
 from envs.costs import assign_tasks
 from envs.goal_order import GoalOrder, NextGoals
-from envs.row import RESET, RESTORE, STEP, RowSpec
+from envs.row import RESET, RESTORE, STEP, EnvironmentRowSpec
 from envs.row_arrays import RowArrays
 from envs.saved_state import check_saved_state, describe_rows
 from envs.tasks import TaskSet
@@ -104,7 +104,7 @@ class MetaWorldVectorEnv(VectorEnv):
     def _start(self, num_workers: int | None, caller_steps: bool, timeout: float) -> None:
         """Makes the rows, in worker processes and perhaps in this one."""
         specs = [
-            RowSpec(
+            EnvironmentRowSpec(
                 row,
                 name,
                 goals,

@@ -29,7 +29,7 @@ def check_at_least(name: str, value: float | None, least: float) -> None:
         raise ValueError(f"{name} is {value}, expected at least {least}")
 
 
-def check_whole(name: str, value: int | None, least: int) -> None:
+def check_integer(name: str, value: int | None, least: int) -> None:
     """Raises ValueError unless a number is whole and at least `least`; None passes, as above."""
     if value is not None and not (isinstance(value, int) and value >= least):
         raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")

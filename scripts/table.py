@@ -60,12 +60,12 @@ def main(words: list[str]) -> None:
     arguments = tyro.cli(Arguments, args=words)
     runs = read_training_runs(arguments.runs)
     with bad_input_is_one_line():
-        shown, remarks = table(arguments, runs)
+        shown, remarks = make_table(arguments, runs)
     print_notes(remarks)
     print(shown)
 
 
-def table(arguments: Arguments, runs: Sequence[RunResults]) -> tuple[str, list[str]]:
+def make_table(arguments: Arguments, runs: Sequence[RunResults]) -> tuple[str, list[str]]:
     """Makes the table, and notes on what makes a comparison unfair.
 
     Raises:

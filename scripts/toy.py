@@ -30,7 +30,7 @@ from scripts.toy_figures.descent import (
     make_optimizer,
 )
 from scripts.toy_figures.drawing import draw_loss_space, draw_parameter_space
-from scripts.toy_figures.result_table import result_table
+from scripts.toy_figures.tables import result_table
 
 ALPHAS = (0.0, 1.0, 2.0, 10.0)
 

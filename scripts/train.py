@@ -24,7 +24,7 @@ from scripts.command_line import (
 )
 from scripts.training.allocator import keep_freed_memory
 from scripts.training.resume import lock_and_load, open_run, say_finished
-from scripts.training.run import train
+from scripts.training.run import train_run
 
 DEFAULT_PRESET = "mt10-fairgrad"
 DESCRIPTION = (
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
         run.unlock()
         return
 
-    finished = train(config, run, state, device, should_stop)
+    finished = train_run(config, run, state, device, should_stop)
     if finished:
         print(f"finished. Evaluate it with: {python('evaluate.py')} {run.path}")
     else:

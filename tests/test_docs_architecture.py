@@ -93,7 +93,7 @@ def test_its_combiner_is_one():
     (block,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     names = {"__name__": "example"}
     exec(block, names)
-    for word in ("Convention:", "Needs", "State:"):
+    for word in ("Convention:", "Needs:", "State:"):
         assert word in names["InverseNorms"].__doc__
     rows = torch.randn(4, 9)
     _, info = names["InverseNorms"](num_tasks=4).combine(rows, torch.ones(4))

@@ -63,7 +63,7 @@ def test_its_table_of_costs_names_every_method():
 
 def test_every_class_says_its_convention_need_and_state():
     for name, combiner in COMBINERS.items():
-        for word in ("Convention:", "Needs", "State:"):
+        for word in ("Convention:", "Needs:", "State:"):
             assert word in combiner.__doc__, (name, word)
 
 

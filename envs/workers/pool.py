@@ -164,7 +164,7 @@ class WorkerPool:
 
     @contextlib.contextmanager
     def uninterrupted(self) -> Iterator[None]:
-        """What is done in this context is done as a whole, or the pool cannot be used any more."""
+        """Makes the pool unusable if its body does not run to the end."""
         self._failure = INTERRUPTED
         yield
         # Not in a `finally`: an exception must leave the pool unusable.

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from mtrl_fair.checks import (
     check_gramian,
     check_head_gradients,
+    check_integer,
     check_name,
     check_positive,
     check_task_gradients,
     check_task_losses,
-    check_whole,
     trainable_parameters,
 )
 from mtrl_fair.combiners.autograd import (
@@ -40,8 +40,8 @@ class Combiner(nn.Module, ABC):
 
     A method is of one of three kinds, by what it needs: `LossCombiner` (losses: one backward),
     `GramianCombiner` (inner products of the task gradients), `JacobianCombiner` (the gradients).
-    Each of them shows how a method of your own is written; one that needs losses and gradients is a
-    subclass of this class itself, as `Aggregate` shows. All state is in buffers or parameters, and
+    Their docstrings show how to write a method. If it needs both losses and gradients, subclass
+    this class; `Aggregate` has an example. All state is in buffers or parameters, and
     `state_dict` is complete.
 
     Args:
@@ -65,7 +65,7 @@ class Combiner(nn.Module, ABC):
         weighted_heads: bool = False,
     ):
         super().__init__()
-        check_whole("num_tasks", num_tasks, 1)
+        check_integer("num_tasks", num_tasks, 1)
         check_name("scale", scale, get_args(Scale))
         check_positive("max_norm", max_norm)
         self.num_tasks = num_tasks

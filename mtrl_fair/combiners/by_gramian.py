@@ -74,7 +74,7 @@ class GramianCombiner(Combiner):
 def solve_on_host(gramian: Tensor, weights_of: Callable[[np.ndarray], np.ndarray]) -> Tensor:
     """Returns weights [..., K] from a numpy function of one Gramian [k, k] with positive diagonal.
 
-    The function sees the tasks that have a gradient, in float64 and with gradients divided by their
+    The function gets the tasks that have a gradient, in float64 and with gradients divided by their
     root mean square norm, so it must not depend on that scale. Waits for the device.
     """
     batch = gramian.detach().to("cpu", torch.float64).numpy()

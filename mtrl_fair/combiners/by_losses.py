@@ -40,9 +40,9 @@ normal float32 number for g_k down to 1e-18, and too small to count in the direc
 class LossCombiner(Combiner):
     """Weighs the task losses by their values.
 
-    `backward` takes one backward, two with scale="norm". `scalarize` takes none besides that of its
-    user, one with `max_norm`, two with scale="norm". With float16 losses or parameters, the heads
-    of `backward` and `differentiate` take one more.
+    `backward` and `differentiate` take one backward, two with scale="norm". `scalarize` takes none
+    besides that of its user, one with `max_norm`, two with scale="norm". With float16 losses or
+    parameters, the heads of `backward` and `differentiate` take one more.
 
     A method of your own says the weights:
 

@@ -34,7 +34,7 @@ class Aggregate(NamedTuple):
 
 
 class CombinerInfo(NamedTuple):
-    """Records what a combiner saw and decided, as detached tensors ready to be logged.
+    """Records weights and statistics of one combination, as detached tensors ready to be logged.
 
     A method of losses does not look at the task gradients in `differentiate`, `backward` and
     `scalarize`, which then cost one backward: `cosines`, `conflicts` and `gradient_norms` are NaN.
@@ -81,4 +81,4 @@ class Differentiated(NamedTuple):
     head_gradients: dict[str, Tensor]
     """By name, [K, *shape]: the gradients of the task parameters."""
     info: CombinerInfo
-    """What the combiner saw and decided."""
+    """The record of the combination."""

@@ -22,8 +22,8 @@ from mtrl_fair.runs.files import complete_lines, flatten, parse_object, write_js
 class RunKind:
     """What a trainer says of its runs, because this package knows no trainer."""
 
-    columns: tuple[str, ...] = ("step",)
-    """The columns of `evaluations.csv`; the first is the step."""
+    columns: tuple[str, ...] = ()
+    """The columns of `evaluations.csv`; the first is the step. (): those that the file has."""
     may_change: frozenset[str] = frozenset()
     """Dotted keys of the settings that a resumed run may change."""
     new_flag: str = ""
@@ -33,7 +33,7 @@ class RunKind:
 
 
 NO_KIND = RunKind()
-"""The kind of a run of which only its settings and metadata are of interest."""
+"""The kind of a run that is only read."""
 
 
 class RunDirectory:
@@ -219,7 +219,7 @@ class RunDirectory:
         """
         path = self.path / "evaluations.csv"
         rows = list(csv.reader(complete_lines(path)))
-        columns = self.kind.columns
+        columns = self.kind.columns or tuple(rows[0] if rows else ())
         if rows and tuple(rows[0]) != columns:
             raise RunError(
                 f"{path} has the columns {','.join(rows[0])}, expected {','.join(columns)}: it is"

@@ -1,6 +1,6 @@
 """The array operations that differ between numpy and torch, so that every formula stands once.
 
-A solve on the CPU runs in numpy, whose calls cost a third of torch's on matrices this small. On
+A solve on the CPU runs in numpy, whose calls cost less than torch's on matrices this small. On
 another device it runs in torch.
 """
 
@@ -57,7 +57,7 @@ class Arrays(Generic[Array]):
     clipped_norm: Callable[[Array, float], Array | float]
     """The norm of each row, plus 1e-6 as in torch's `clip_grad_norm_`, and at least a bound.
 
-    [..., 1]; for a single row in numpy a number, because an array of one costs twenty times more.
+    [..., 1]; for a single row in numpy a number, which is faster than an array of one.
     """
     solve: Callable[[Array, Array], Array]
     """The rows x with x matrix = row, for symmetric matrices.

@@ -16,15 +16,15 @@ from torch import Tensor
 
 from mtrl_fair.checks import check_gramian, check_name
 from mtrl_fair.solvers.arrays import NUMPY, TORCH, Array, Arrays
-from mtrl_fair.solvers.least_squares import least_squares
-from mtrl_fair.solvers.newton import newton
+from mtrl_fair.solvers.least_squares import solve_by_least_squares
+from mtrl_fair.solvers.newton import solve_by_newton
 from mtrl_fair.solvers.problem import (
     Problem,
     preconditioned_problem,
     raw_problem,
     with_stand_ins,
 )
-from mtrl_fair.solvers.sgd import sgd
+from mtrl_fair.solvers.sgd import solve_by_sgd
 
 MIN_ALPHA = 0.1
 
@@ -42,9 +42,9 @@ class Solver(NamedTuple):
 
 
 SOLVERS: dict[str, Solver] = {
-    "newton": Solver(newton, newton, solves_raw=False),
-    "sgd": Solver(sgd, sgd),
-    "least_squares": Solver(least_squares, None, silent_residual=1e-6),
+    "newton": Solver(solve_by_newton, solve_by_newton, solves_raw=False),
+    "sgd": Solver(solve_by_sgd, solve_by_sgd),
+    "least_squares": Solver(solve_by_least_squares, None, silent_residual=1e-6),
 }
 
 

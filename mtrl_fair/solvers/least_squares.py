@@ -11,7 +11,7 @@ TOLERANCE = 1e-15
 """Of the objective and of its gradient; the published defaults (1e-8) stop too early."""
 
 
-def least_squares(problem: Problem[np.ndarray]) -> np.ndarray:
+def solve_by_least_squares(problem: Problem[np.ndarray]) -> np.ndarray:
     """Minimises ||C v - t v^(-p)||^2 over v >= 0, with an exact Jacobian, one problem at a time."""
     matrix, target, start, p = problem.matrix, problem.target, problem.start, problem.p
     solutions = np.empty(matrix.shape[:-1])

@@ -28,7 +28,7 @@ UPHILL = 0.1
 """A step is halved while f rises at its end with more than this share of its slope at the start."""
 
 
-def newton(problem: Problem[Array]) -> Array:
+def solve_by_newton(problem: Problem[Array]) -> Array:
     """Solves C v = t v^(-p) by damped Newton steps in z = log v.
 
     In logarithms because v must stay positive, and because v may span many orders of magnitude: a
@@ -79,7 +79,7 @@ def _iterate(xp: Arrays[Array], matrix: Array, target: Array, start: Array, p: f
             previous = error
         force = xp.where(near, -slope * mismatch, force)
         bend = p * xp.where(near, slope, pull)  # the two agree at the solution
-        unit = (square + bend) ** -0.5  # gives the system a diagonal of 1
+        unit = (square + bend) ** -0.5  # gives the system a diagonal of 1, as that of C is 1
         scaled = unit * v
         column = scaled.reshape((*matrix.shape[:-1], 1))
         system = column * off_diagonal * scaled + (1.0 + SYSTEM_RIDGE) * identity
@@ -116,11 +116,15 @@ def _is_converged(
 
 
 def _above_rounding(problem: Problem[Array]) -> Array:
-    """Returns C, with a larger diagonal where its smallest eigenvalue is below its rounding.
+    """Returns C; where its smallest eigenvalue is below its rounding, with a larger diagonal.
 
-    Weights would follow that noise, and directions would be millions of times the gradients.
+    Weights would follow that noise, and directions would be millions of times the gradients. The
+    sum is divided so that its diagonal is 1 again, which the system of `_iterate` takes for
+    granted: an error there as large as the smallest eigenvalue makes steps 1 + alpha times as long
+    as they should be, and Newton never converges.
     """
     xp, matrix, rounding = problem.xp, problem.matrix, problem.rounding
     identity = xp.identity(matrix)
     is_noise = xp.is_indefinite(matrix - rounding * identity)
-    return xp.where(is_noise[..., None, None], matrix + 4 * rounding * identity, matrix)
+    raised = (matrix + 4 * rounding * identity) / (1.0 + 4 * rounding)
+    return xp.where(is_noise[..., None, None], raised, matrix)

@@ -12,11 +12,11 @@ MAX_NORM = 1.0
 EPSILON = 1e-8
 
 
-def sgd(problem: Problem[Array]) -> Array:
+def solve_by_sgd(problem: Problem[Array]) -> Array:
     """Minimises ||C v - t (v + eps)^(-p)||^2 by SGD with momentum, its gradient written out.
 
-    Returns the best iterate and not the last, as the authors' code does: with 20 clipped steps of
-    fixed length the objective oscillates, so the last one can be much worse than one before it.
+    Returns the best iterate and not the last, as the published solver does: a fixed number of steps
+    with momentum can overshoot, and then the last iterate is worse than one before it.
     """
     xp, matrix, p = problem.xp, problem.matrix, problem.p
     zero = zero_row(xp, matrix)

@@ -18,13 +18,13 @@ from mtrl_fair.runs import RunDirectory, RunKind, write_json
 from mtrl_fair.runs.checkpoints import BEST, LATEST
 from mtrl_fair.runs.metrics import MetricLogger
 from mtrl_fair.supervised.averages import Averages
+from mtrl_fair.supervised.batch_losses import task_losses, transform_losses
 from mtrl_fair.supervised.benchmark import Benchmark
 from mtrl_fair.supervised.config import MAY_CHANGE, SupervisedConfig
 from mtrl_fair.supervised.data import Batches, Data, to_device
 from mtrl_fair.supervised.epoch_metrics import COLUMNS, evaluation_rows, mean_scalars, step_values
 from mtrl_fair.supervised.evaluation import Reported, Values, evaluate
 from mtrl_fair.supervised.finite_checks import check_metrics, check_training
-from mtrl_fair.supervised.task_losses import task_losses, transform_losses
 
 __all__ = ["RESULTS", "RESUMABLE", "RUN_KIND", "Progress", "Trainer"]
 

@@ -132,8 +132,9 @@ def speed_ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
     for solver in ("newton", "sgd"):
         ratios[f"{solver}_vs_least_squares"] = at[solver]["vs_least_squares"]
         ratios[f"{solver}_vs_autograd_sgd"] = at[solver]["vs_autograd_sgd"]
-        own = at["least_squares"]["milliseconds"] / at[solver]["milliseconds"]
-        ratios[f"{solver}_vs_own_least_squares"] = own
+        ratios[f"{solver}_vs_own_least_squares"] = (
+            at["least_squares"]["milliseconds"] / at[solver]["milliseconds"]
+        )
     return ratios
 
 

@@ -1,11 +1,11 @@
 """Vector steps per second of the whole training loop, and where the time goes.
 
-The loop is `scripts.loop.TrainingLoop` with all that a run gives it. Evaluations, checkpoints and
-the start with random actions are left out. Logging happens at least once in the timed steps, and
-counts as often per step as in a real run. Episodes are staggered, so that resets come at an even
-rate; most are first resets to a goal, which a long run has few of. The replay holds the benchmark's
-few transitions, and sampling from a full one takes longer: on one CPU, for `mt10-fairgrad`, 0.8 ms
-instead of 0.2 ms.
+The loop is `scripts.training.loop.TrainingLoop` with all that a run gives it. Evaluations,
+checkpoints and the start with random actions are left out. Logging happens at least once in the
+timed steps, and counts as often per step as in a real run. Episodes are staggered, so that resets
+come at an even rate; most are first resets to a goal, which a long run has few of. The replay holds
+the benchmark's few transitions, and sampling from a full one takes longer: on one CPU, for
+`mt10-fairgrad`, 0.8 ms instead of 0.2 ms.
 
 With CUDA, only the timed steps as a whole wait for the device. Parts are the host's time: kernels
 that one part has queued count where the host next waits for them, most often in "act", and

@@ -102,9 +102,10 @@ class LoopedFairGrad(GramianWeighting):
         has_aux: bool = False,
         out: Tensor | None = None,
     ) -> Differentiated:
-        own = task_parameters or {}
+        heads = task_parameters or {}
         leaves = {
-            name: tensor.detach().requires_grad_() for name, tensor in {**parameters, **own}.items()
+            name: tensor.detach().requires_grad_()
+            for name, tensor in {**parameters, **heads}.items()
         }
         with torch.enable_grad():
             losses, aux = task_loss_fn(leaves, batch)
@@ -113,9 +114,11 @@ class LoopedFairGrad(GramianWeighting):
         ]
         columns = dict(zip(leaves, zip(*rows, strict=True), strict=True))
         gradients = {name: torch.stack(columns[name]) for name in parameters}
-        heads = {name: torch.stack([row[k] for k, row in enumerate(columns[name])]) for name in own}
+        head_gradients = {
+            name: torch.stack([row[k] for k, row in enumerate(columns[name])]) for name in heads
+        }
         direction, info = self.combine(gradients, losses.detach())
-        return Differentiated((losses.detach(), aux), direction, heads, info)
+        return Differentiated((losses.detach(), aux), direction, head_gradients, info)
 
 
 def run(arguments: UpdateArguments, console: Console) -> Report:

@@ -59,8 +59,6 @@ def make_plan(name: str, arguments: Arguments) -> dict[str, Any]:
         for method, folder, config in trainings:
             seeded = replace(config, seed=seed)
             seeded.check()
-            # Wrong options of a combiner shall be noticed now, not when its training starts.
-            seeded.make_combiner(num_tasks=2)
             runs.append(
                 {"folder": f"{folder}-seed{seed}", "method": method, "config": to_dict(seeded)}
             )

@@ -125,7 +125,7 @@ def make_env(arguments: AgentArguments, task: int) -> gymnasium.Env:
 def train(arguments: AgentArguments, algorithm: type[SAC] = FairGradSAC) -> SAC:
     """Trains; Stable-Baselines3 counts the transitions of all tasks."""
     num_tasks = len(arguments.tasks)
-    own: dict[str, Any] = {"num_tasks": num_tasks} if algorithm is FairGradSAC else {}
+    extra: dict[str, Any] = {"num_tasks": num_tasks} if algorithm is FairGradSAC else {}
     model = algorithm(
         "MlpPolicy",
         DummyVecEnv([partial(make_env, arguments, task) for task in range(num_tasks)]),
@@ -134,7 +134,7 @@ def train(arguments: AgentArguments, algorithm: type[SAC] = FairGradSAC) -> SAC:
         policy_kwargs={"net_arch": [arguments.width, arguments.width]},
         seed=arguments.seed,
         verbose=1,
-        **own,
+        **extra,
     )
     return model.learn(arguments.steps * num_tasks, log_interval=num_tasks)
 

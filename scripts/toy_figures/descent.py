@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtrl_fair import Combiner, fairgrad_weights, make_combiner
 from mtrl_fair.checks import check_name
-from mtrl_fair.supervised.benchmarks.toy_problem import (
+from mtrl_fair.supervised.benchmarks.two_losses.problem import (
     STARTS,
     toy_front_gap,
     toy_losses,
@@ -123,21 +123,16 @@ def make_optimizer(name: str, steps: int | None, learning_rate: float | None) ->
     return optimizer
 
 
-def descend(
-    methods: Sequence[Method], optimizer: Optimizer, starts: Tensor | None = None
-) -> Trajectories:
+def descend(methods: Sequence[Method], optimizer: Optimizer) -> Trajectories:
     """Descends from every start with every method, until all have reached the front.
 
     Both optimisers treat every coordinate by itself, so one optimiser of all trajectories gives the
     same steps as one for each.
 
-    Args:
-        starts: [start, 2] in float64; None: the paper's five.
-
     Raises:
         ValueError: a method cannot deal with the losses.
     """
-    x = (toy_starts() if starts is None else starts).repeat(len(methods), 1, 1)
+    x = toy_starts().repeat(len(methods), 1, 1)
     states = [p for method in methods for c in method.combiners for p in c.parameters()]
     stepper = optimizer.make([x, *states], lr=optimizer.learning_rate, fused=True)
     reached = torch.full(x.shape[:-1], -1)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from mtrl_fair.supervised.benchmarks.toy_problem import FRONT_END, toy_front, toy_losses
+from mtrl_fair.supervised.benchmarks.two_losses.problem import FRONT_END, toy_front, toy_losses
 from scripts.toy_figures.descent import Method, Trajectories
 
 LIMIT = 11.0

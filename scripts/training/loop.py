@@ -43,8 +43,8 @@ class Reporter(Protocol):
 
 
 class TrainingLoop:
-    """One run, from its present step to `config.total_steps`, or to the first evaluation that
-    reaches `config.stop_at_success`.
+    """Trains one run, from its present step to `config.total_steps`, or to the first evaluation
+    that reaches `config.stop_at_success`.
 
     Everything that decides the numbers of later steps is in the checkpoint, so a resumed run gives
     the same ones as a run that was never stopped.
@@ -77,14 +77,19 @@ class TrainingLoop:
         self.step = 0
         self.evaluated_step = 0
         self.best_success = -1.0
+        # Those of the last update, until they are logged.
         self.latest_metrics: dict[str, torch.Tensor] = {}
         self.generator = np.random.default_rng(part_seed(config, "exploration"))
         self.episodes = TrainingEpisodes(envs.num_envs)
 
-        self.logger: MetricLogger | None = None  # while the loop runs
-        self.seconds = 0.0  # that the run has taken, in all commands, until it was saved
-        self.started = time.monotonic()  # what the clock would show had it run in one command
-        self.clock, self.clock_step = self.started, 0  # of the last log, for steps per second
+        # Only while the loop runs.
+        self.logger: MetricLogger | None = None
+        # The duration of the run when it was last saved, that of earlier commands included.
+        self.seconds = 0.0
+        # When the run would have started if one command had made all of it.
+        self.started = time.monotonic()
+        # Time and step of the last log, from which steps per second are counted.
+        self.clock, self.clock_step = self.started, 0
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Trains until the end or until asked to stop; returns whether the run is finished: at its
@@ -116,7 +121,7 @@ class TrainingLoop:
                 if self.step % self.config.log_every == 0:
                     self._log()
             self.save()
-            return bool(self._limits_reached()) and self.evaluated_step == self.step
+            return self.config.is_finished(self.step, self.best_success, self.evaluated_step)
         except NonFiniteError:
             self.run_directory.save_checkpoint(LAST_FINITE, self.state_dict())
             raise

@@ -59,14 +59,14 @@ def say_finished(run: RunDirectory, config: TrainConfig, state: dict[str, Any]) 
     """Returns a line that says that a run is finished, and what would continue it; None if it is
     not: it has not reached its end, or was stopped before the evaluation there."""
     step, best = state["step"], state["loop"]["best_success"]
-    limits = config.limits_reached(step, best)
-    if not limits or state["loop"]["evaluated_step"] != step:
+    if not config.is_finished(step, best, state["loop"]["evaluated_step"]):
         return None
     ways = {
         "total_steps": "raise --total-steps",
         "stop_at_success": "give --stop-at-success None or more than that",
     }
+    to_do = " and ".join(ways[limit] for limit in config.limits_reached(step, best))
     return (
         f"{run.path} is finished: {step} of {config.total_steps} steps, best mean success"
-        f" {best:.3f}. To continue it, {' and '.join(ways[limit] for limit in limits)}."
+        f" {best:.3f}. To continue it, {to_do}."
     )

@@ -20,7 +20,7 @@ from scripts.training.display import make_reporter
 from scripts.training.loop import TrainingLoop
 
 
-def train(
+def train_run(
     config: TrainConfig,
     run: RunDirectory,
     state: dict[str, Any] | None,

@@ -116,6 +116,16 @@ def test_a_state_of_another_version_is_refused_and_changes_nothing(learner):
     assert torch.equal(before["generator"], agent.generator.get_state())
 
 
+@pytest.mark.parametrize(("ours", "theirs"), [("moco", "nash_mtl"), ("nash_mtl", "moco")])
+def test_a_state_of_another_combiner_is_refused_and_changes_nothing(ours, theirs):
+    agent, state = make_agent(ours), make_agent(theirs, seed=1).state_dict()
+    before = [parameter.clone() for parameter in agent.critic.network.parameters()]
+    with pytest.raises(ValueError, match="the saved combiner of the critic holds .*: the state is"):
+        agent.load_state_dict(state)
+    after = agent.critic.network.parameters()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
 @pytest.mark.gpu
 def test_state_moves_between_devices():
     agent = make_agent()

@@ -5,7 +5,7 @@ import math
 import pytest
 
 import mtrl_fair.errors
-from mtrl_fair.checks import check_at_least, check_positive, check_whole
+from mtrl_fair.checks import check_at_least, check_integer, check_positive
 
 
 @pytest.mark.parametrize("value", [None, 1, 1.0, 2, math.inf])
@@ -30,9 +30,9 @@ def test_numbers_that_are_not_positive_are_refused(value):
 @pytest.mark.parametrize("value", [0, -3, 2.0, "2"])
 def test_what_is_no_whole_number_of_at_least_the_least_is_refused(value):
     with pytest.raises(ValueError, match=f"num_tasks is {value!r}, expected a whole number of at"):
-        check_whole("num_tasks", value, 1)
-    check_whole("num_tasks", 1, 1)
-    check_whole("num_tasks", None, 1)
+        check_integer("num_tasks", value, 1)
+    check_integer("num_tasks", 1, 1)
+    check_integer("num_tasks", None, 1)
 
 
 def test_errors_are_the_same_classes_wherever_they_are_imported_from():

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from mtrl_fair.errors import DataError
 from mtrl_fair.supervised.benchmark import Benchmark, Metric, Recipe, Splits, Task
+from mtrl_fair.supervised.benchmarks.classification.meters import F1Meter
 from mtrl_fair.supervised.benchmarks.faces.attributes import (
     IMAGES,
     LABELS,
@@ -18,7 +19,6 @@ from mtrl_fair.supervised.benchmarks.faces.attributes import (
     Faces,
     read_listing,
 )
-from mtrl_fair.supervised.benchmarks.meters import F1Meter
 from mtrl_fair.supervised.model import MultiTaskModel
 
 ATTRIBUTES = (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrl_fair.supervised.benchmark import Benchmark, Metric, Recipe, Splits, Task
-from mtrl_fair.supervised.benchmarks.toy_problem import STARTS, toy_losses, toy_starts
+from mtrl_fair.supervised.benchmarks.two_losses.problem import STARTS, toy_losses, toy_starts
 from mtrl_fair.supervised.data import Data, Randomness
 from mtrl_fair.supervised.model import MultiTaskModel
 

@@ -53,7 +53,6 @@ def test_a_worker_that_hangs_is_given_up_and_ended(start, interrupt):
     assert_says_so_again(pool, message)
     pool.close()
     assert worker.returncode == -signal.SIGKILL
-    assert pool.processes[1].returncode == 0
 
 
 @pytest.mark.usefixtures("impatient")

@@ -113,6 +113,11 @@ def test_evaluations_come_back_without_the_row_that_is_being_written(run):
     ]
 
 
+def test_who_does_not_know_the_trainer_reads_its_evaluations(run):
+    run.add_evaluation(5, [("a", 0.5)])
+    assert RunDirectory.open(run.path).evaluations() == run.evaluations()
+
+
 def test_evaluations_of_another_kind_of_run_are_refused(run):
     other = RunDirectory.open(run.path, RunKind(("step", "success")))
     message = "has the columns step,task,score, expected step,success: it is of another version"

@@ -58,6 +58,16 @@ def test_a_task_without_gradient_gets_weight_0_on_a_device(solver, count, precon
     assert (weights[..., 2] == 0).all()
 
 
+@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize("count", [(), (4,)])
+def test_opposite_gradients_get_the_cpu_path_s_weights_on_a_device(alpha, count):
+    """Rounding is all that is left of the smallest eigenvalue, so the diagonal is raised."""
+    matrix = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).expand(*count, 2, 2)
+    rounding = 16 * torch.finfo(torch.float32).eps
+    weights, _ = solve_in_torch(matrix.double(), alpha, "newton", rounding=rounding)
+    torch.testing.assert_close(weights.float(), fairgrad_weights(matrix, alpha), rtol=1e-5, atol=0)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("solver", DEVICE_SOLVERS)
 def test_on_a_gpu_nothing_waits_for_the_host(solver):

@@ -28,6 +28,16 @@ def test_float32_directions_next_to_pareto_stationarity_do_not_run_wild(alpha, t
         assert direction.norm() < 20 * rows.norm(dim=1).max()
 
 
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_opposite_float32_gradients_are_solved_with_the_raised_diagonal(alpha):
+    """Steps that take a raised diagonal for 1 do not converge, from alpha = 1 on."""
+    weights = fairgrad_weights(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), alpha)
+    raised = 4 * 16 * torch.finfo(torch.float32).eps
+    eigenvalue = raised / (1 + raised)  # of (1, 1); the diagonal is made 1 again
+    expected = torch.full((2,), eigenvalue ** (-alpha / (1 + alpha)))
+    torch.testing.assert_close(weights, expected, rtol=1e-5, atol=0)
+
+
 def test_a_gramian_that_rounding_made_indefinite_is_solved():
     """From two float32 gradients that oppose each other; Newton's system is singular on the way."""
     off = -524.519775390625

@@ -7,7 +7,7 @@ import torch
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import accuracy_score, f1_score
 
-from mtrl_fair.supervised.benchmarks.meters import AccuracyMeter, F1Meter
+from mtrl_fair.supervised.benchmarks.classification.meters import AccuracyMeter, F1Meter
 
 
 def computed(meter, output, targets, batches):

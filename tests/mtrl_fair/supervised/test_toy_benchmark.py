@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mtrl_fair.supervised.benchmarks.toy import ToyBenchmark
-from mtrl_fair.supervised.benchmarks.toy_problem import STARTS, toy_front_gap, toy_losses
+from mtrl_fair.supervised.benchmarks.two_losses.problem import STARTS, toy_front_gap, toy_losses
 from mtrl_fair.supervised.config import SupervisedConfig
 from mtrl_fair.supervised.training import train
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from mtrl_fair.supervised.benchmarks.toy_problem import (
+from mtrl_fair.supervised.benchmarks.two_losses.problem import (
     toy_front,
     toy_front_gap,
     toy_losses,

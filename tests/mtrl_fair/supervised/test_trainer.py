@@ -188,7 +188,8 @@ def test_schedules(tmp_path):
     assert rates[Worsening] == [0.01, 0.01, 0.005, 0.0025]  # each evaluation is worse
 
 
-def test_logged_values_are_means_over_the_epoch(tmp_path):
+@pytest.mark.parametrize("alpha_fair", [None, 0.5])
+def test_logged_values_are_means_over_the_epoch(tmp_path, alpha_fair):
     seen = []
 
     class Watched(Plain):
@@ -198,7 +199,8 @@ def test_logged_values_are_means_over_the_epoch(tmp_path):
                 seen.append((task, float(found.detach())))
             return found
 
-    trainer = make_trainer(tmp_path / "run", config(epochs=1), Watched)
+    settings = config(epochs=1, alpha_fair=alpha_fair)
+    trainer = make_trainer(tmp_path / "run", settings, Watched)
     assert trainer.run()
     (line,) = lines(tmp_path / "run")
     for k, name in enumerate(("sum", "product", "norm")):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mtrl_fair import COMBINERS
-from mtrl_fair.supervised.benchmarks.toy_problem import STARTS, toy_front_gap, toy_losses
+from mtrl_fair.supervised.benchmarks.two_losses.problem import STARTS, toy_front_gap, toy_losses
 from scripts import toy
 from scripts.toy_figures.descent import (
     FRONT_TOLERANCE,

@@ -6,10 +6,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from mtrl_fair.supervised.benchmarks.toy_problem import STARTS, toy_losses
+from mtrl_fair.supervised.benchmarks.two_losses.problem import STARTS, toy_losses
 from scripts.toy_figures.descent import Trajectories, fairgrad_method
 from scripts.toy_figures.drawing import draw_loss_space, draw_parameter_space
-from scripts.toy_figures.result_table import result_table
+from scripts.toy_figures.tables import result_table
 
 METHODS = [fairgrad_method(1.0), fairgrad_method(2.0)]
 REACHED = torch.tensor([[20, -1, 10, -1, -1], [-1, -1, -1, -1, 20]])

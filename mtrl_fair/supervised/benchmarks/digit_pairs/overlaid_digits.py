@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from mtrl_fair.supervised.benchmark import Benchmark, Metric, Splits, Task
-from mtrl_fair.supervised.benchmarks.meters import AccuracyMeter
+from mtrl_fair.supervised.benchmarks.classification.meters import AccuracyMeter
 from mtrl_fair.supervised.data import Data, Randomness
 from mtrl_fair.supervised.model import MultiTaskModel
 

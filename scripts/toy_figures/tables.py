@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from mtrl_fair.supervised.benchmarks.toy_problem import STARTS, toy_front_gap
+from mtrl_fair.supervised.benchmarks.two_losses.problem import STARTS, toy_front_gap
 from scripts.toy_figures.descent import Method, Trajectories
 
 

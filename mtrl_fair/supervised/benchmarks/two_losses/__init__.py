@@ -1,0 +1,1 @@
+"""The toy problem of two losses in the plane."""
