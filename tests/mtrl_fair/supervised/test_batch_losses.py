@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from mtrl_fair import LossBoundError
+from mtrl_fair.supervised.batch_losses import task_losses, transform_losses
 from mtrl_fair.supervised.model import MultiTaskModel
-from mtrl_fair.supervised.task_losses import task_losses, transform_losses
 
 NAMES = ["one", "two", "three"]
 
