@@ -6,6 +6,7 @@ from mtrl_fair.supervised.task_losses import task_losses, transform_losses
 from torch import nn
 
 from mtrl_fair import LossBoundError
+from mtrl_fair.supervised.batch_losses import task_losses, transform_losses
 from mtrl_fair.supervised.model import MultiTaskModel
 
 NAMES = ["one", "two", "three"]
