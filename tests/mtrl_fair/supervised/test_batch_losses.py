@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from mtrl_fair.supervised.task_losses import task_losses, transform_losses
 from torch import nn
 
 from mtrl_fair import LossBoundError
