@@ -48,7 +48,6 @@ class Actor:
         dtype: torch.dtype,
     ):
         self.network = network
-        self.combiner = combiner
         self.dtype = dtype
         self.log_std_bounds = config.log_std_min, config.log_std_max
         network.requires_grad_(False)  # gradients are taken with respect to leaves of each step
@@ -136,6 +135,11 @@ class Actor:
             policy, average = self.optimizer.parameters.vector, self.average_parameters.vector
             self.average_weight.mul_(1 - rate).add_(rate)
             average.add_((policy - average) * (rate / self.average_weight).to(policy.dtype))
+
+    @property
+    def combiner(self) -> Combiner:
+        """The optimiser's, which a benchmark may replace."""
+        return self.optimizer.combiner
 
     def state_dict(self) -> dict[str, Any]:
         state = {

@@ -130,6 +130,10 @@ class CombinedOptimizer:
         combined = info.direction_norm + info.weights.sum()
         return self.guard.record(self.label, per_task, combined)
 
+    # The direction and each head are clipped on their own. Under one norm, a task with a large head
+    # gradient would shorten the direction that all tasks share. (The JAX Meta-World+ baselines clip
+    # one norm of everything.)
+
     def _write_direction(self, direction: dict[str, Tensor], norm: Float[Tensor, ""]) -> None:
         factor = self._clip_factor(norm)
         for name, part in direction.items():
@@ -199,6 +203,11 @@ def check_learner_state(
 ) -> None:
     """Raises ValueError unless a saved state has the parameters of the optimiser and of the
     combiner that it is to be loaded into."""
+    if "optimizer" not in state:
+        raise ValueError(
+            f"the saved {name} has no optimiser: the state is from another version of the program"
+            " (a run's metadata.json names its commit)"
+        )
     saved, present = (
         sum(len(group["params"]) for group in groups)
         for groups in (state["optimizer"]["param_groups"], adam.param_groups)

@@ -1,4 +1,9 @@
-"""Hyperparameters of the agent. Defaults: the reference ones of the JAX Meta-World+ baselines."""
+"""Hyperparameters of the agent.
+
+The defaults are those of the JAX Meta-World+ baselines. Three things are no settings and differ
+from theirs: Adam's epsilon (1e-8, there 1e-5), the initial parameters (`networks.py`), and what
+`max_grad_norm` clips (`combined_optimizer.py`).
+"""
 
 from __future__ import annotations
 
@@ -62,7 +67,8 @@ class SACConfig:
     per_task_temperature: bool = True
     """One temperature per task, or a single one for all."""
     combine_temperature: bool = False
-    """Whether the single temperature's task gradients are combined too, as in the paper."""
+    """Whether the single temperature's task gradients are combined too, as in the paper. Once tasks
+    lie on both sides of the target entropy, exact solvers stand still, up to rounding errors."""
     target_entropy: float = -4.0
     """Entropy that the temperature aims for, in nats. By convention it is minus the action size,
     here Meta-World's."""

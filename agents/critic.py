@@ -45,7 +45,6 @@ class Critic:
         dtype: torch.dtype,
     ):
         self.network = network
-        self.combiner = combiner
         self.dtype = dtype
         self.discount, self.target_rate = config.discount, config.target_rate
         # Gradients are taken with respect to leaves made for each step. The network itself stays
@@ -103,6 +102,11 @@ class Critic:
     ) -> Float[Tensor, "task twin batch"]:
         """Returns both Q values; gradients flow to the action."""
         return q_values(self.network, observation, action, self.dtype)
+
+    @property
+    def combiner(self) -> Combiner:
+        """The optimiser's, which a benchmark may replace."""
+        return self.optimizer.combiner
 
     def state_dict(self) -> dict[str, Any]:
         return {

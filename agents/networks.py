@@ -44,6 +44,8 @@ class TaskLinear(nn.Module):
 def _uniform(
     leading: tuple[int, ...], in_size: int, out_size: int
 ) -> tuple[nn.Parameter, nn.Parameter]:
+    # U(±1/√in) for weights and biases of all layers. The JAX Meta-World+ baselines have He-uniform
+    # hidden layers, biases of 0, and heads of ±1e-3 (policy) and ±3e-3 (Q).
     bound = 1.0 / math.sqrt(in_size)
     weight = nn.Parameter(torch.empty(*leading, in_size, out_size).uniform_(-bound, bound))
     bias = nn.Parameter(torch.empty(*leading, 1, out_size).uniform_(-bound, bound))

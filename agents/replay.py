@@ -12,6 +12,28 @@ from torch import Tensor
 from mtrl_fair.runs.checkpoints import restore_generator
 
 
+class Transition(NamedTuple):
+    """One step of every task."""
+
+    observation: Float[np.ndarray, "task obs"]
+    action: Float[np.ndarray, "task act"]
+    reward: Float[np.ndarray, " task"]
+    terminated: Bool[np.ndarray, " task"]
+    """The task itself ended; a time limit is no termination, so its value is bootstrapped."""
+    next_observation: Float[np.ndarray, "task obs"]
+    """What the action led to; at the end of an episode the final observation, not the reset one."""
+
+
+class Batch(NamedTuple):
+    """Transitions sampled for an update, the same number for every task."""
+
+    observation: Float[Tensor, "task batch obs"]
+    action: Float[Tensor, "task batch act"]
+    reward: Float[Tensor, "task batch"]
+    terminated: Float[Tensor, "task batch"]
+    next_observation: Float[Tensor, "task batch obs"]
+
+
 class ReplayBuffer:
     """Keeps the latest transitions of every task, and samples them uniformly.
 
@@ -151,25 +173,3 @@ def _fields(rows: Tensor, sizes: tuple[int, ...]) -> Batch:
     """Rows [..., sum of sizes] as views by field."""
     observation, action, reward, terminated, next_observation = rows.split(sizes, -1)
     return Batch(observation, action, reward.squeeze(-1), terminated.squeeze(-1), next_observation)
-
-
-class Transition(NamedTuple):
-    """One step of every task."""
-
-    observation: Float[np.ndarray, "task obs"]
-    action: Float[np.ndarray, "task act"]
-    reward: Float[np.ndarray, " task"]
-    terminated: Bool[np.ndarray, " task"]
-    """The task itself ended; a time limit is no termination, so its value is bootstrapped."""
-    next_observation: Float[np.ndarray, "task obs"]
-    """What the action led to; at the end of an episode the final observation, not the reset one."""
-
-
-class Batch(NamedTuple):
-    """Transitions sampled for an update, the same number for every task."""
-
-    observation: Float[Tensor, "task batch obs"]
-    action: Float[Tensor, "task batch act"]
-    reward: Float[Tensor, "task batch"]
-    terminated: Float[Tensor, "task batch"]
-    next_observation: Float[Tensor, "task batch obs"]

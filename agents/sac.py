@@ -175,7 +175,7 @@ class MultiTaskSAC:
                 changed then.
         """
         for name, part in self._learners().items():
-            part.check_state(state[name])
+            part.check_state(state.get(name, {}))
         self.state_version += 1
         for name, part in self._learners().items():
             part.load_state_dict(state[name])

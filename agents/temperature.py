@@ -32,8 +32,8 @@ class Temperature:
         combiner: combines the task gradients of a single temperature, as the paper does. The
             gradient of one number has a sign per task. As soon as some tasks are above the target
             entropy and others below, the signs differ and no step helps all tasks: the problem is
-            Pareto-stationary. Exact solvers then stand still; only the published SGD moves.
-            None: the sum.
+            Pareto-stationary. Exact solvers then stand still up to rounding errors, of which Adam
+            makes whole steps; only the published SGD moves on purpose. None: the sum.
         config: hyperparameters of the agent.
         guard: is told of numbers that are not finite.
         device: where the temperature lives.

@@ -51,8 +51,8 @@ MUTATIONS = [
     Mutation("mtrl_fair/results/levels.py", "run.seconds[index] / 60", "run.seconds[index]", "tests/mtrl_fair/results"),
     Mutation("mtrl_fair/supervised/scores.py", "np.where(higher, -1.0, 1.0)", "np.where(higher, 1.0, -1.0)", "tests/mtrl_fair/supervised/test_scores.py"),
     # agents
-    Mutation("agents/critic.py", "next_q.amin(1) - temperature", "next_q.mean(1) - temperature", "tests/agents/test_losses.py"),
-    Mutation("agents/critic.py", "reward + discount * (1.0 - terminated) * next_value", "reward + discount * next_value", "tests/agents/test_losses.py"),
+    Mutation("agents/critic.py", "next_q.amin(1) - temperature", "next_q.mean(1) - temperature", "tests/agents/test_critic.py"),
+    Mutation("agents/critic.py", "reward + discount * (1.0 - terminated) * next_value", "reward + discount * next_value", "tests/agents/test_critic.py"),
     Mutation("agents/critic.py", "q_values(self.target_network, batch.next", "q_values(self.network, batch.next", "tests/agents/test_sac.py"),
     Mutation("agents/actor.py", "noise is None and self.average_network", "self.average_network", "tests/agents/test_state.py"),
     Mutation("agents/temperature.py", "log_prob.mean(-1) + target_entropy", "log_prob.mean(-1) - target_entropy", "tests/agents"),

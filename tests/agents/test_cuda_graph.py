@@ -27,7 +27,7 @@ from tests.agents.device_stand_in import (
 )
 
 K, OBS, ACT, BATCH = 3, 5, 2, 8
-NETWORK = NetworkConfig(width=16, depth=2, layer_norm=True)
+NETWORK = NetworkConfig(width=4, depth=1, layer_norm=True)
 
 
 def make_learner(
@@ -88,11 +88,14 @@ def test_updates_of_capturable_combiners_never_wait_for_the_device(combiner):
         assert step.generators <= known
 
 
+# What follows does not depend on the method. MoCo takes the task gradients, as FairGrad does, but
+# not the hundreds of operations of FairGrad's solver, which take seconds on device "meta".
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_no_architecture_waits_for_the_device(architecture):
     with meta_as_cuda():
-        learner = make_learner("meta", "fairgrad", architecture)
-        check_replayable(make_update(*learner), cuda_graph.EAGER_UPDATES)
+        check_replayable(make_update(*make_learner("meta", "moco", architecture)), 1)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_no_architecture_waits_for_the_device(architecture):
 )
 def test_no_option_waits_for_the_device(options):
     with meta_as_cuda():
-        check_replayable(make_update(*make_learner("meta", **options)), cuda_graph.EAGER_UPDATES)
+        check_replayable(make_update(*make_learner("meta", "moco", **options)), 1)
 
 
 def test_only_solvers_without_linear_algebra_are_captured():

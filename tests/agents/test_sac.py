@@ -236,7 +236,7 @@ def test_a_network_s_parameters_are_views_of_one_vector(architecture):
 def test_learns_two_opposite_identity_tasks(combiner, precision):
     """Observation in [-1, 1], one-step episodes; task 0 wants action = observation, task 1 its
     negative. A policy that confuses tasks earns -4/3 on average, a perfect one 0."""
-    network = NetworkConfig(width=64, depth=2)
+    network = NetworkConfig(width=32, depth=2)
     config = SACConfig(
         actor=network,
         critic=network,
@@ -256,13 +256,13 @@ def test_learns_two_opposite_identity_tasks(combiner, precision):
     def observe() -> np.ndarray:
         return generator.uniform(-1, 1, (2, 1)).astype(np.float32)
 
-    for step in range(700):
+    for step in range(250):
         observation = observe()
         action = agent.act(observation)
         reward = -((action - sign * observation) ** 2).sum(1)
         replay.add(Transition(observation, action, reward, np.ones(2, bool), observe()))
         if step >= 50:
-            agent.update(replay.sample(64))
+            agent.update(replay.sample(32))
     rewards = []
     for _ in range(200):
         observation = observe()

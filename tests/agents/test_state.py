@@ -116,6 +116,14 @@ def test_a_state_of_another_version_is_refused_and_changes_nothing(learner):
     assert torch.equal(before["generator"], agent.generator.get_state())
 
 
+def test_a_state_of_another_layout_is_refused():
+    state = make_agent().state_dict()
+    for learner in ("actor", "critic", "temperature"):
+        broken = {name: part for name, part in state.items() if name != learner}
+        with pytest.raises(ValueError, match=f"the saved {learner} has no optimiser: the state is"):
+            make_agent().load_state_dict(broken)
+
+
 @pytest.mark.parametrize(("ours", "theirs"), [("moco", "nash_mtl"), ("nash_mtl", "moco")])
 def test_a_state_of_another_combiner_is_refused_and_changes_nothing(ours, theirs):
     agent, state = make_agent(ours), make_agent(theirs, seed=1).state_dict()
