@@ -73,7 +73,8 @@ class GraphedUpdate:
             self.eager_updates += 1
             return self._update_eagerly()
         if self.graph is None:
-            self.graph = self._capture()
+            self._capture()
+        assert self.graph is not None
         self.graph.replay()
         return self.metrics
 
@@ -89,11 +90,11 @@ class GraphedUpdate:
         current.wait_stream(self.stream)
         return metrics
 
-    def _capture(self) -> torch.cuda.CUDAGraph:
+    def _capture(self) -> None:
         graph = torch.cuda.CUDAGraph()
         for generator in self.generators():
             graph.register_generator_state(generator)
         # Other threads, such as TensorBoard's, may use the device meanwhile.
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             self.metrics = self.update()
-        return graph
+        self.graph = graph

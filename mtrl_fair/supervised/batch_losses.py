@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mtrl_fair.errors import LossBoundError
 from mtrl_fair.losses import alpha_fair_loss
+from mtrl_fair.runs.settings import flag_name
 from mtrl_fair.supervised.benchmark import Benchmark
 from mtrl_fair.supervised.model import MultiTaskModel
 
@@ -60,5 +61,5 @@ def transform_losses(
         wrong = ", ".join(f"{name} has {loss:.4g}" for name, loss in found if not loss > 0)
         raise LossBoundError(
             f"the α-fair transformation needs positive losses, but {wrong}: train without"
-            " --alpha-fair"
+            f" {flag_name('alpha_fair')}"
         ) from error

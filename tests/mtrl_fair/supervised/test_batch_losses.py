@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from mtrl_fair.supervised.task_losses import task_losses, transform_losses
 from torch import nn
 
 from mtrl_fair import LossBoundError
+from mtrl_fair.supervised.batch_losses import task_losses, transform_losses
 from mtrl_fair.supervised.model import MultiTaskModel
 
 NAMES = ["one", "two", "three"]
