@@ -99,3 +99,16 @@ def test_a_signal_saves_and_a_resume_continues(finished, tmp_path, number, step)
     assert saved == step == 0 or 20 <= saved < 240
     assert resume_here(path, *ONE_PROCESS).code == 0
     assert_same_run(path, finished)
+
+
+def test_evaluate_starts_as_a_command(tmp_path):
+    """Its own folder comes first on the path of modules then, unlike in the other tests."""
+    result = subprocess.run(
+        [sys.executable, str(Path(TRAIN[1]).with_name("evaluate.py")), "nowhere"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith("error: there is no run at nowhere: expected the folder that a")
