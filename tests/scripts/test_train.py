@@ -151,7 +151,7 @@ def test_a_run_without_updates_says_so(tmp_path):
 
 
 def test_the_machine_s_description_has_the_threads_that_are_used(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "train", lambda *arguments: True)
+    monkeypatch.setattr(train, "train_run", lambda *arguments: True)
     assert train_here(tmp_path / "run", "--threads", "3").code == 0  # beside OMP_NUM_THREADS=1
     metadata = json.loads((tmp_path / "run" / "metadata.json").read_text())
     assert metadata["machine"]["torch_threads"] == 3

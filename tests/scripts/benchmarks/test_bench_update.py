@@ -118,7 +118,7 @@ def test_the_reference_takes_the_same_step():
         run = make_update(config, agent)
         run()
     for ours, theirs in zip(
-        agents[1].critic.parameters(), agents[0].critic.parameters(), strict=True
+        agents[1].critic.network.parameters(), agents[0].critic.network.parameters(), strict=True
     ):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-6)
         torch.testing.assert_close(ours, theirs)
