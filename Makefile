@@ -22,7 +22,7 @@ test: setup
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 quick: setup
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not process and not long" $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not process and not slow and not long" $(ARGS)
 
 bench: setup
 	@for name in $(BENCHMARK); do $(BIN)/python scripts/bench.py $$name $(ARGS) || exit; done

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-QUICK = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not process and not long")
+QUICK = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not process and not slow and not long")
 
 
 class Mutation(NamedTuple):

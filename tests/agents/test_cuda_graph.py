@@ -71,6 +71,7 @@ def make_update(agent: MultiTaskSAC, replay: ReplayBuffer):
 CAPTURABLE = ("ls", "si", "rlw", "dwa", "uw", "pcgrad", "graddrop", "moco", "famo", "fairgrad")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combiner", COMBINERS)
 def test_updates_of_capturable_combiners_never_wait_for_the_device(combiner):
     with meta_as_cuda():

@@ -231,6 +231,7 @@ def test_a_network_s_parameters_are_views_of_one_vector(architecture):
     assert torch.equal(shared, torch.arange(flat.num_shared).float())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combiner", ["fairgrad", "ls"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_learns_two_opposite_identity_tasks(combiner, precision):

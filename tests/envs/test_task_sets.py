@@ -8,12 +8,14 @@ from envs import make_vec, tasks
 from tests.envs.small_vector import PAIR
 
 
+@pytest.mark.slow
 def test_goals_are_the_package_s_own(mt10, package_mt10):
     goals = package_mt10.train_tasks
     assert [goal for row in mt10.goals for goal in row] == goals
     assert len(goals) == 500
 
 
+@pytest.mark.slow
 def test_a_list_has_the_goals_of_each_single_benchmark(pair):
     for name, goals in zip(PAIR, pair.goals, strict=True):
         assert list(goals) == metaworld.MT1(name, seed=3).train_tasks

@@ -55,6 +55,7 @@ def assert_equals_the_package(
     return solved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reward_version", "steps", "episode_steps", "workers"),
     [
@@ -75,6 +76,7 @@ def test_equals_the_package_on_all_ten_tasks(
     assert solved.sum() >= 7  # or the flag was hardly tested
 
 
+@pytest.mark.slow
 def test_equals_the_package_at_its_own_horizon(make, pair):
     goals = pair.first_goals(2)
     venv = make(goals, goal_order="sequential", all_infos=True)

@@ -89,6 +89,7 @@ def test_rows_are_paused_by_assignment_too(short):
     assert short.step(ZERO)[-1]["_success"].all()
 
 
+@pytest.mark.slow
 def test_staggered_episodes_end_in_turn_at_first(make, pair):
     options = {"max_episode_steps": 10, "stagger": True, "envs_per_task": 2}
     venv = make(pair, **options)

@@ -10,6 +10,8 @@ from tests.scripts.commands import run_here
 from tests.scripts.short_trainings import TASKS, load
 from tests.scripts.test_train_input import exits_with_2
 
+pytestmark = pytest.mark.slow
+
 
 def test_evaluate_prints_a_table_and_writes_json(finished, tmp_path):
     output = tmp_path / "result.json"

@@ -19,6 +19,7 @@ def test_figures_are_written_in_every_format_asked_for(tmp_path, capsys):
     assert [path.read_bytes() for path in outputs] == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("figure", "text"),
     [

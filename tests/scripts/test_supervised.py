@@ -256,6 +256,7 @@ def test_interrupted_comparisons_go_on_where_they_were(uninterrupted, tmp_path, 
     assert_resumes(folder, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_sigterm_saves_and_a_second_one_changes_nothing(uninterrupted, tmp_path):
     sent = []
 

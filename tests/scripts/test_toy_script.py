@@ -9,6 +9,8 @@ import pytest
 
 from scripts import toy
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SPACES = ("loss_space.png", "loss_space.svg", "parameter_space.png", "parameter_space.svg")
 

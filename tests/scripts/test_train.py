@@ -72,6 +72,7 @@ def test_tensorboard_holds_every_key_of_the_glossary_and_no_other(finished):
     assert all(point.value > 0 for point in weights)
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_numbers_of_the_uninterrupted_run(finished, tmp_path):
     path = tmp_path / "run"
     assert train_here(path, "--total-steps", "160").code == 0
@@ -157,6 +158,7 @@ def test_the_machine_s_description_has_the_threads_that_are_used(tmp_path, monke
     assert metadata["machine"]["torch_threads"] == 3
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_can_be_drawn(finished, tmp_path):
     for figure in ("success", "tasks", "runs", "weights"):
         path = tmp_path / f"{figure}.png"

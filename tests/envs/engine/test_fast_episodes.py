@@ -52,6 +52,7 @@ def assert_equal_on(name: str, reward_version: str, goals, plan) -> bool:
     return succeeded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reward_version", ["v2", "v1"])
 @pytest.mark.parametrize("name", MT10_V3)
 def test_an_mt10_task_equals_the_package_s(mt10, name, reward_version):

@@ -45,6 +45,7 @@ def test_actions_of_any_kind_move_alike(mt10):
             assert (result[1], result[4]) == (expected[1], expected[4])
 
 
+@pytest.mark.slow
 def test_touching_is_the_package_s_for_every_geom(mt10):
     package, fast = both("pick-place-v3", mt10.goals[mt10.names.index("pick-place-v3")][0])
     expert, observation = Expert("pick-place-v3", 0), package.reset()[0]
@@ -78,6 +79,7 @@ def test_a_step_uses_what_the_one_before_has_computed(mt10):
         assert fast._is_current
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*MT10_V3, "box-close-v3", "stick-push-v3", "door-lock-v3"])
 def test_a_step_that_computes_everything_again_is_the_same(mt10, name):
     goals = mt10 if name in MT10_V3 else TaskSet.make(name, seed=0)

@@ -56,6 +56,7 @@ def assert_resets_like_the_package(name: str, goals, order) -> None:
         play(fast, episode)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MT10_V3)
 def test_the_state_after_a_reset_of_mt10_is_the_package_s(mt10, name):
     goals = mt10.goals[mt10.names.index(name)]

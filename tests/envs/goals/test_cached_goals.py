@@ -32,6 +32,7 @@ def assert_equal(cached, drawn) -> None:
         assert goal.data == expected.data
 
 
+@pytest.mark.slow
 def test_mt10_from_the_file_equals_the_package_s(monkeypatch, package_mt10):
     drawn = package_mt10
     names = tuple(drawn.train_classes)
@@ -42,6 +43,7 @@ def test_mt10_from_the_file_equals_the_package_s(monkeypatch, package_mt10):
     assert_equal([goal for row in task_set.goals for goal in row], drawn.train_tasks)
 
 
+@pytest.mark.slow
 def test_named_tasks_are_drawn_once(monkeypatch):
     pair = (REACH, "drawer-close-v3")
     first = TaskSet.make(pair, 1)

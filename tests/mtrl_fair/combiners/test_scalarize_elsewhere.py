@@ -32,6 +32,7 @@ def losses_of(outputs: Tensor) -> Tensor:
 
 
 # Importing inductor defines TorchScript methods.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_compiled_network_gets_the_same_gradients(backend):

@@ -78,6 +78,7 @@ def evaluations(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_it_trains_reports_and_resumes(name, folders, tmp_path):
     config = configuration(name, folders)

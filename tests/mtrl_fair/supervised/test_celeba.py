@@ -104,6 +104,7 @@ def test_the_loss_is_the_cross_entropy_of_the_tasks_own_label(folder):
     assert loss.item() == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_two_steps_and_an_evaluation(folder):
     torch.manual_seed(0)
     benchmark = CelebA(folder)

@@ -58,6 +58,7 @@ def test_numbers_are_not_cut_off_where_the_terminal_is_narrow():
     assert "…" not in narrow.getvalue().replace("…,", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "panels"), [("nyuv2", 10), ("qm9", 12), ("celeba", 2)])
 def test_the_figure_shows_every_metric_or_their_mean(name, panels, tmp_path):
     comparison = comparison_of(name)

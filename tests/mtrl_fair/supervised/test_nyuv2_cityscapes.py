@@ -65,6 +65,7 @@ def evaluate(benchmark, model, batches):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BENCHMARKS)
 def test_two_steps_of_training_and_an_evaluation(kind, folders):
     torch.manual_seed(0)
@@ -104,6 +105,7 @@ def test_a_step_of_training_at_the_published_shape(kind, folders):
     assert train(benchmark, model, batches).isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BENCHMARKS)
 def test_a_model_of_some_tasks_has_their_heads(kind, folders):
     benchmark = kind(folders[kind])
@@ -131,6 +133,7 @@ def test_losses_are_those_of_the_tasks(folders):
     assert [benchmark.loss(k, outputs[k], targets) for k in range(3)] == expected
 
 
+@pytest.mark.slow
 def test_a_task_without_a_valid_pixel_is_absent_and_does_not_train(folders):
     torch.manual_seed(0)
     benchmark = NYUv2(folders[NYUv2])

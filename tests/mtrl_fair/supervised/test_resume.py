@@ -13,6 +13,7 @@ from tests.mtrl_fair.supervised.small_benchmark import LastEpochs, Plateau, Smal
 from tests.mtrl_fair.supervised.trainer_runs import assert_same, lines, make_trainer, stop_after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "benchmark"),
     [
@@ -67,6 +68,7 @@ def test_a_killed_training_goes_on_from_its_last_epoch(tmp_path):
     assert_same(tmp_path / "whole", tmp_path / "killed")
 
 
+@pytest.mark.slow
 def test_an_epoch_that_was_killed_after_its_evaluation_is_not_counted_twice(tmp_path):
     class KilledError(Exception):
         pass

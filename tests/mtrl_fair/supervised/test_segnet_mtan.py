@@ -93,6 +93,7 @@ def restated(net, x, task):
     return o
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_description(trunk):
     x = images()
     with torch.no_grad():
@@ -135,6 +136,7 @@ def test_parameters_as_counted_by_hand(num_tasks):
     assert sum(parameter.numel() for parameter in network.parameters()) == expected
 
 
+@pytest.mark.slow
 def test_attention_has_gradient_from_its_task_only_and_the_rest_from_every_task(trunk):
     # With the batch's own statistics, biases before a batch norm have no gradient: weights do.
     shared = [

@@ -27,6 +27,7 @@ def test_each_seed_has_its_start(seed):
     assert losses == toy_losses(x).tolist()
 
 
+@pytest.mark.slow
 def test_fairgrad_reaches_the_front_and_the_sum_ends_where_the_second_task_wants(tmp_path):
     """From (-7.5, -0.5), in 250 steps, with a rate 300 times that of the paper's Adam."""
     ends = {}
@@ -46,6 +47,7 @@ def test_methods_that_take_logarithms_know_its_bound(tmp_path, name):
     assert train(replace(CONFIG, seed=3, combiner=name, batch_size=20), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_single_task_reaches_its_own_minimum(tmp_path):
     assert train(replace(CONFIG, seed=3, combiner="ls", task="second"), tmp_path / "run")
     values = json.loads((tmp_path / "run" / "results.json").read_text())["values"]

@@ -219,6 +219,7 @@ def test_methods_of_losses_log_no_gradients(tmp_path):
     assert all(value is not None for value in line.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(COMBINERS))
 def test_every_method_trains(tmp_path, name):
     trainer = make_trainer(tmp_path / "run", config(epochs=12, combiner=name), Plain)

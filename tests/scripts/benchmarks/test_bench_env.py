@@ -18,6 +18,8 @@ from envs.engine.environment import fast_class
 from scripts import bench
 from scripts.benchmarks import env, env_parts, physics, stepping
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "docs" / "environments.md"
 TASKS = ("drawer-close-v3", "reach-v3")

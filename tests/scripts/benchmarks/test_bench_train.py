@@ -21,6 +21,8 @@ from scripts.training.display import PlainReporter
 from scripts.training.episodes import TrainingEpisodes
 from scripts.training.loop import TrainingLoop
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"presets": ("mt10-quickstart",), "tasks": ("reach-v3",), "device": "cpu", "threads": 1}
 
 

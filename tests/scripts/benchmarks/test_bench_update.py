@@ -17,6 +17,8 @@ from scripts.benchmarks.floor import flops, make_floor, update_products
 from scripts.benchmarks.learner import make_update
 from scripts.benchmarks.update import FLOOR, MT10, MT50, REFERENCE, LoopedFairGrad, UpdateArguments
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SMALL = UpdateArguments(width=16, batch_size=4, device="cpu", rounds=1)
 

@@ -73,6 +73,7 @@ def test_scaling_before_the_weights_would_shrink_the_step():
     torch.testing.assert_close(unscaled, amp_step(amp.update, 1.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_mixed_precision_trains_with_fair_weights(dtype, monkeypatch, capsys):
     seen, original = [], FairGrad.scalarize

@@ -20,7 +20,10 @@ from tests.scripts.integrations.short_runs import ARGUMENTS, TASKS, run_script, 
 from tests.task_rows import flat
 
 # Meta-World's one-hot wrapper makes its float64 bounds into gymnasium's default, float32.
-pytestmark = pytest.mark.filterwarnings("ignore:.*Box (low|high)'s precision lowered:UserWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*Box (low|high)'s precision lowered:UserWarning"),
+]
 
 
 def assert_rows_are_of_their_tasks(update: Update) -> None:

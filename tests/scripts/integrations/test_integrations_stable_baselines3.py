@@ -12,7 +12,10 @@ from tests.scripts.integrations.short_runs import ARGUMENTS, TASKS
 from tests.task_rows import flat
 
 # Meta-World's one-hot wrapper makes its float64 bounds into gymnasium's default, float32.
-pytestmark = pytest.mark.filterwarnings("ignore:.*Box (low|high)'s precision lowered:UserWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*Box (low|high)'s precision lowered:UserWarning"),
+]
 
 
 def test_with_shares_for_weights_it_is_stable_baselines3_s_own_sac(shares_for_weights):

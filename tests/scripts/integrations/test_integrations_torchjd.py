@@ -52,6 +52,7 @@ def test_torchjd_s_two_ways_give_our_direction():
     assert (flat(p.grad for p in parameters) - expected).norm() < 1e-3 * expected.norm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["autojac", "autogram"])
 def test_torchjd_trains_with_fair_weights(engine, monkeypatch, capsys):
     gramians, original = [], FairGrad.forward

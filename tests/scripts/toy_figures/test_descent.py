@@ -17,6 +17,8 @@ from scripts.toy_figures.descent import (
     make_optimizer,
 )
 
+pytestmark = pytest.mark.slow
+
 NEAR = [1, 3, 4]
 """The three starts from which FairGrad reaches the front within 600 steps."""
 
