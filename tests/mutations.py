@@ -44,6 +44,9 @@ MUTATIONS = [
     Mutation("mtrl_fair/losses.py", "counts.clamp(min=1)", "counts.clamp(min=2)", "tests/mtrl_fair"),
     Mutation("mtrl_fair/gradients/gramian.py", "(cut @ cut.mT).sum(0) + rest @ rest.mT", "(cut @ cut.mT).sum(0)", "tests/mtrl_fair/gradients"),
     Mutation("mtrl_fair/gradients/task_parameter.py", "operand.copies.view(shape)", "operand.copies[:1].expand_as(operand.copies).view(shape)", "tests/mtrl_fair/gradients"),
+    Mutation("mtrl_fair/solvers/newton.py", "UPHILL = 0.1", "UPHILL = 1e9", "tests/mtrl_fair/solvers"),
+    Mutation("mtrl_fair/solvers/newton.py", "FIXED_ITERATIONS = 64", "FIXED_ITERATIONS = 25", "tests/mtrl_fair/solvers"),
+    Mutation("mtrl_fair/solvers/problem.py", "stand_in = (one * ~active)", "stand_in = (0 * one * ~active)", "tests/mtrl_fair/solvers"),
     Mutation("mtrl_fair/runs/directory.py", "keys = sorted(saved.keys() - self.kind.may_change)", "keys = []", "tests/mtrl_fair/runs"),
     Mutation("mtrl_fair/runs/settings.py", "type(value) is hint or", "isinstance(value, hint) or", "tests/mtrl_fair/runs"),
     Mutation("mtrl_fair/runs/checkpoints.py", "generator.set_state(state)", "pass", "tests/mtrl_fair/runs tests/agents/test_state.py tests/agents/test_replay.py"),
@@ -63,7 +66,7 @@ MUTATIONS = [
     Mutation("envs/row.py", "truncated = elapsed >= arrays.horizon[row]", "truncated = elapsed > arrays.horizon[row]", "tests/envs"),
     Mutation("envs/goal_order.py", "np.random.default_rng([row_seed, row])", "np.random.default_rng([row_seed, 0])", "tests/envs"),
     Mutation("envs/workers/assignment.py", "load, worker = min(loads)", "load, worker = max(loads)", "tests/envs/workers"),
-    Mutation("envs/evaluation.py", "successes[rows, finished[rows]] = infos", "successes[rows, finished[rows]] |= infos", "tests/envs"),
+    Mutation("envs/evaluation.py", "returns[rows, finished[rows]] += reward", "returns[rows, finished[rows]] = reward", "tests/envs"),
     # configs and scripts
     Mutation("configs/build.py", 'goal_order="sequential" if evaluation else "random"', 'goal_order="random"', "tests/configs tests/scripts/test_train.py tests/scripts/test_evaluate.py"),
     Mutation("configs/build.py", '0.0 if network == "critic" else config.combining.actor_min_loss', "0.0", "tests/configs"),

@@ -58,6 +58,24 @@ def test_every_goal_once_until_success(venv):
     assert len(goals) == result.lengths.sum(1).max()
 
 
+def test_returns_and_lengths_are_those_of_the_steps(venv, monkeypatch):
+    steps = []
+
+    def recorded(action, step=venv.step):
+        result = step(action)
+        steps.append((result[1].copy(), result[2] | result[3]))
+        return result
+
+    monkeypatch.setattr(venv, "step", recorded)
+    result = evaluate(mixed_policy([]), venv, 2)
+    rewards, ends = (np.stack(values) for values in zip(*steps, strict=True))
+    for row in range(3):
+        first, second = np.flatnonzero(ends[:, row])[:2] + 1
+        assert result.lengths[row].tolist() == [first, second - first]
+        parts = rewards[:first, row].sum(), rewards[first:second, row].sum()
+        assert result.returns[row].tolist() == pytest.approx(parts)
+
+
 def test_repeats_exactly(venv):
     first, second = (evaluate(mixed_policy([]), venv, 2) for _ in range(2))
     assert (first.returns == second.returns).all()

@@ -43,6 +43,13 @@ def test_the_device_s_iterations_suffice_for_many_tasks_in_strong_conflict(alpha
     assert residual.max() < 1e-6
 
 
+def test_the_device_s_iterations_and_shortened_steps_suffice_for_unlike_norms():
+    """Twenty-five iterations leave a dozen of these unsolved, and full steps leave one."""
+    matrix = gramian(11, tasks=3, size=4, decades=6, count=(50,))
+    _, residual = solve_in_torch(matrix, 20.0, "newton")
+    assert residual.max() < 1e-6
+
+
 @pytest.mark.parametrize("count", [(), (4,)])
 @pytest.mark.parametrize("solver", DEVICE_SOLVERS)
 @pytest.mark.parametrize("precondition", [True, False])

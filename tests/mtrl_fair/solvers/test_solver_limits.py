@@ -1,11 +1,15 @@
 """Where no exact solution exists or can be computed, weights stay finite."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from mtrl_fair import fairgrad_residual, fairgrad_weights
+from mtrl_fair.solvers import equation
+from mtrl_fair.solvers.arrays import NUMPY
 from mtrl_fair.solvers.equation import solve
-from tests.mtrl_fair.solvers.gramians import ALPHAS, gramian
+from tests.mtrl_fair.solvers.gramians import ALPHAS, gramian, jacobian
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
@@ -59,3 +63,21 @@ def test_extreme_alphas_stay_finite_and_report_their_residual(alpha, size, solve
         torch.testing.assert_close(solution.residual, expected, rtol=1e-2, atol=1e-3)
     else:
         assert solution.residual.max() > 1e-6
+
+
+@pytest.mark.parametrize("count", [(), (4,)])
+def test_a_task_without_gradient_costs_no_iterations(monkeypatch, count):
+    """With a stand-in that cannot be solved, Newton goes on to its last iteration."""
+    systems = []
+
+    def counted(matrix, row):
+        systems.append(row)
+        return NUMPY.solve(matrix, row)
+
+    monkeypatch.setattr(equation, "NUMPY", dataclasses.replace(NUMPY, solve=counted))
+    rows = jacobian(28, tasks=5, count=count)
+    solve(rows @ rows.mT, 2.0, "newton")
+    with_all = len(systems)
+    rows[..., 2, :] = 0
+    solve(rows @ rows.mT, 2.0, "newton")
+    assert 0 < len(systems) - with_all <= with_all + 1
