@@ -54,12 +54,12 @@ def check_present(present: Tensor, task_losses: Tensor) -> None:
         )
 
 
-def check_head_gradients(gradients: Sequence[Sequence[Tensor]]) -> None:
+def check_head_gradients(gradients: Sequence[Sequence[Tensor | None]]) -> None:
     """Raises NonFiniteError, on CPU, if a head's gradient is not finite."""
     wrong = [
         k
         for k, parts in enumerate(gradients)
-        if not all(part.is_cuda or part.isfinite().all() for part in parts)
+        if not all(part is None or part.is_cuda or part.isfinite().all() for part in parts)
     ]
     if wrong:
         raise NonFiniteError("gradient of the head", wrong)

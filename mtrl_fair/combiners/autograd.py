@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -29,16 +29,21 @@ def full_precision(function: Callable[P, Result]) -> Callable[P, Result]:
 
 def weighted_gradients(
     task_losses: Tensor, weights: Tensor, parameters: Sequence[Tensor], *, keep_graph: bool
-) -> tuple[Tensor, ...]:
-    """Returns the gradients of Σ w_k ℓ_k with respect to parameters; 0 for those it lacks."""
+) -> tuple[Tensor | None, ...]:
+    """Returns the gradients of Σ w_k ℓ_k with respect to parameters; None for those it lacks."""
     return torch.autograd.grad(
         task_losses,
         list(parameters),
         weights.to(task_losses.dtype),
         retain_graph=keep_graph,
         allow_unused=True,
-        materialize_grads=True,
     )
+
+
+def zero_if_none(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Returns gradients, with zeros for parameters that have none."""
+    pairs = zip(gradients, parameters, strict=True)
+    return [torch.zeros_like(tensor) if part is None else part for part, tensor in pairs]
 
 
 def gradients_of_each_task(
@@ -47,7 +52,7 @@ def gradients_of_each_task(
     heads: Sequence[Sequence[Tensor]],
     *,
     keep_graph: bool,
-) -> tuple[dict[str, Tensor], list[list[Tensor]]]:
+) -> tuple[dict[str, Tensor], list[bool], list[list[Tensor | None]]]:
     """Takes one backward per task.
 
     Args:
@@ -55,10 +60,13 @@ def gradients_of_each_task(
         heads: the parameters of each task's head.
 
     Returns:
-        task gradients [K, *shape] of the shared parameters, by their position, and the gradients
-        of each task's head.
+        task gradients [K, *shape] of the shared parameters, by their position; whether any loss
+        depends on each of them; and the gradients of each task's head, None where its loss does not
+        depend on a parameter.
     """
-    rows, head_gradients = [], []
+    rows: list[list[Tensor]] = []
+    head_gradients: list[list[Tensor | None]] = []
+    used = [False] * len(shared)
     last = len(task_losses) - 1
     for k, loss in enumerate(task_losses):
         gradients = torch.autograd.grad(
@@ -66,12 +74,18 @@ def gradients_of_each_task(
             [*shared, *heads[k]],
             retain_graph=keep_graph or k < last,
             allow_unused=True,
-            materialize_grads=True,
         )
-        rows.append(gradients[: len(shared)])
+        of_shared = gradients[: len(shared)]
+        used = [so_far or part is not None for so_far, part in zip(used, of_shared, strict=True)]
+        rows.append(zero_if_none(of_shared, shared))
         head_gradients.append(list(gradients[len(shared) :]))
     columns = zip(*rows, strict=True)
-    return {str(i): torch.stack(column) for i, column in enumerate(columns)}, head_gradients
+    return {str(i): torch.stack(column) for i, column in enumerate(columns)}, used, head_gradients
+
+
+def only_used(gradients: Iterable[Tensor], used: Sequence[bool]) -> list[Tensor | None]:
+    """Returns gradients, with None for parameters on which no loss depends."""
+    return [part if is_used else None for part, is_used in zip(gradients, used, strict=True)]
 
 
 def flat_rows(
@@ -96,9 +110,15 @@ def weighted_loss(weights: Tensor, task_losses: Tensor) -> Tensor:
     return weights @ task_losses.to(torch.promote_types(weights.dtype, task_losses.dtype))
 
 
-def accumulate(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-    """Adds gradients to the `.grad` of parameters, as backward does."""
+def accumulate(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    """Adds gradients to the `.grad` of parameters, as backward does.
+
+    A parameter without a gradient keeps its `.grad`, which may be None: with zeros there, weight
+    decay and momentum would move it.
+    """
     for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is None:
+            continue
         if parameter.grad is None:
             parameter.grad = gradient.detach().clone()
         else:

@@ -15,6 +15,7 @@ from mtrl_fair.checks import (
     check_integer,
     check_name,
     check_positive,
+    check_present,
     check_task_gradients,
     check_task_losses,
     trainable_parameters,
@@ -24,6 +25,7 @@ from mtrl_fair.combiners.autograd import (
     flat_rows,
     full_precision,
     gradients_of_each_task,
+    only_used,
     weighted_loss,
 )
 from mtrl_fair.combiners.outputs import Aggregate, CombinerInfo, Differentiated
@@ -213,7 +215,11 @@ class Combiner(nn.Module, ABC):
             task_losses: [K], with a graph.
             shared_parameters: the parameters that several tasks use; frozen ones are left out.
             task_parameters: K collections, the parameters that only task k uses (its head).
-            present: [K] (bool), see `combine`.
+            present: [K] (bool), see `combine`. The head of a task that is not present gets nothing.
+                To know which, the host waits for the device.
+
+        As after an ordinary backward, a parameter on which no loss depends keeps its `.grad`, None
+        or not, so optimisers with weight decay or momentum leave it alone.
 
         Raises:
             ValueError: shapes that do not fit.
@@ -222,6 +228,11 @@ class Combiner(nn.Module, ABC):
         """
         check_task_losses(task_losses, self.num_tasks)
         shared, heads = trainable_parameters(task_losses, shared_parameters, task_parameters)
+        if present is not None:
+            check_present(present, task_losses)
+            if any(heads):
+                here = present.tolist()
+                heads = [head if is_here else [] for head, is_here in zip(heads, here, strict=True)]
         direction, head_gradients, info = self._gradients(task_losses, shared, heads, present)
         accumulate(shared, direction)
         for head, gradients in zip(heads, head_gradients, strict=True):
@@ -277,24 +288,26 @@ class Combiner(nn.Module, ABC):
         shared: list[Tensor],
         heads: list[list[Tensor]],
         present: Tensor | None,
-    ) -> tuple[list[Tensor], list[list[Tensor]], CombinerInfo]:
+    ) -> tuple[list[Tensor | None], list[list[Tensor | None]], CombinerInfo]:
         """What `backward` adds to shared parameters and to each task's head, in their dtypes."""
-        rows, head_gradients = gradients_of_each_task(task_losses, shared, heads, keep_graph=False)
+        rows, used, head_gradients = gradients_of_each_task(
+            task_losses, shared, heads, keep_graph=False
+        )
         check_head_gradients(head_gradients)
         direction, info = self.combine(rows, task_losses.detach(), present)
         if self.weighted_heads:
             head_gradients = [
-                [gradient * weight.to(gradient.dtype) for gradient in gradients]
+                [None if part is None else part * weight.to(part.dtype) for part in gradients]
                 for gradients, weight in zip(head_gradients, info.weights, strict=True)
             ]
-        return list(direction.values()), head_gradients, info
+        return only_used(direction.values(), used), head_gradients, info
 
     def _loss_weights(
         self, task_losses: Tensor, shared: list[Tensor], present: Tensor | None
     ) -> Tensor:
         """The weights [K] of `scalarize`; the graph of the losses stays usable."""
         no_heads = [()] * len(task_losses)
-        rows, _ = gradients_of_each_task(task_losses, shared, no_heads, keep_graph=True)
+        rows, _, _ = gradients_of_each_task(task_losses, shared, no_heads, keep_graph=True)
         _, info = self.combine(rows, task_losses.detach(), present)
         return info.weights
 

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from mtrl_fair.checks import check_head_gradients, check_present, check_task_losses
-from mtrl_fair.combiners.autograd import accumulate, full_precision, weighted_gradients
+from mtrl_fair.combiners.autograd import (
+    accumulate,
+    full_precision,
+    only_used,
+    weighted_gradients,
+    zero_if_none,
+)
 from mtrl_fair.combiners.base import Combiner
 from mtrl_fair.combiners.outputs import Aggregate, CombinerInfo, Differentiated
 from mtrl_fair.errors import NonFiniteError
@@ -96,11 +102,12 @@ class LossCombiner(Combiner):
         task_losses = losses_of(output, has_aux, num_tasks)
         check_task_losses(task_losses, self.num_tasks)
         present = _mask(None, task_losses)
-        direction, of_heads, head_factors, info = self._weigh_and_differentiate(
+        direction, _, of_heads, head_factors, info = self._weigh_and_differentiate(
             task_losses, present, list(shared.values()), list(heads.values())
         )
         head_gradients = [
-            _times(rows, per_row(head_factors, at_least_float32(rows))) for rows in of_heads
+            _times(rows, per_row(head_factors, at_least_float32(rows)))
+            for rows in zero_if_none(of_heads, list(heads.values()))
         ]
         self._differentiate_parameter_loss(task_losses, present)
         return Differentiated(
@@ -130,19 +137,19 @@ class LossCombiner(Combiner):
         shared: list[Tensor],
         heads: list[list[Tensor]],
         present: Tensor | None,
-    ) -> tuple[list[Tensor], list[list[Tensor]], CombinerInfo]:
+    ) -> tuple[list[Tensor | None], list[list[Tensor | None]], CombinerInfo]:
         present = _mask(present, task_losses)
-        direction, of_heads, head_factors, info = self._weigh_and_differentiate(
+        direction, used, of_heads, head_factors, info = self._weigh_and_differentiate(
             task_losses, present, shared, [parameter for head in heads for parameter in head]
         )
         remaining = iter(of_heads)
         head_gradients = [
-            [_times(next(remaining), factor) for _ in head]
+            [None if (part := next(remaining)) is None else _times(part, factor) for _ in head]
             for head, factor in zip(heads, head_factors, strict=True)
         ]
         check_head_gradients(head_gradients)
         self._differentiate_parameter_loss(task_losses, present)
-        return direction, head_gradients, info
+        return only_used(direction, used), head_gradients, info
 
     def _loss_weights(
         self, task_losses: Tensor, shared: list[Tensor], present: Tensor | None
@@ -152,24 +159,25 @@ class LossCombiner(Combiner):
         norm = norm_of_sum = weights.new_full((), float("nan"))  # not needed by "none" and "tasks"
         if self.scale == "norm" or self.max_norm is not None:
             parts, _, _ = _backward(task_losses, weights, present, shared, [], keep_graph=True)
-            norm = total_norm(map(at_least_float32, parts))
+            norm = _norm(parts, shared)
             norm_of_sum = self._norm_of_sum(task_losses, present, shared)
         return weights * self._factor(norm, norm_of_sum, len(weights))
 
     @full_precision
     def _weigh_and_differentiate(
         self, task_losses: Tensor, present: Tensor, shared: list[Tensor], heads: list[Tensor]
-    ) -> tuple[list[Tensor], Sequence[Tensor], Tensor, CombinerInfo]:
+    ) -> tuple[list[Tensor], list[bool], Sequence[Tensor | None], Tensor, CombinerInfo]:
         """Weighs the losses and takes the backward that `SMALLEST_WEIGHT` explains.
 
         Returns:
-            the direction, by shared parameter; the backward's gradients, by head parameter;
+            the direction, by shared parameter; whether any loss depends on each of them; the
+            backward's gradients, by head parameter, None where no loss depends on it;
             `head_factors` [K], which make of them what heads get; and the info.
         """
         weights = self._weights(task_losses, present)
         norm_of_sum = self._norm_of_sum(task_losses, present, shared)
         parts, of_heads, held = _backward(task_losses, weights, present, shared, heads)
-        norm = total_norm(map(at_least_float32, parts))
+        norm = _norm(parts, shared)
         if not norm.is_cuda and not norm.isfinite():
             raise NonFiniteError("gradient of the weighted sum", [])
         factor = self._factor(norm, norm_of_sum, len(weights))
@@ -186,9 +194,9 @@ class LossCombiner(Combiner):
         )
         direction = [
             (part * factor.to(part.dtype)).to(parameter.dtype)
-            for part, parameter in zip(parts, shared, strict=True)
+            for part, parameter in zip(zero_if_none(parts, shared), shared, strict=True)
         ]
-        return direction, of_heads, head_factors, info
+        return direction, [part is not None for part in parts], of_heads, head_factors, info
 
     def _weights(self, task_losses: Tensor, present: Tensor) -> Tensor:
         return self.weigh(at_least_float32(task_losses.detach()), present).where(present, 0)
@@ -198,7 +206,7 @@ class LossCombiner(Combiner):
         if self.scale != "norm":
             return at_least_float32(task_losses.detach()).new_full((), float("nan"))
         gradients = weighted_gradients(task_losses, present, shared, keep_graph=True)
-        return total_norm(map(at_least_float32, gradients))
+        return _norm(gradients, shared)
 
     def _differentiate_parameter_loss(self, task_losses: Tensor, present: Tensor) -> None:
         """Adds to `.grad` of the method's own parameters."""
@@ -218,17 +226,18 @@ def _backward(
     heads: list[Tensor],
     *,
     keep_graph: bool = False,
-) -> tuple[list[Tensor], Sequence[Tensor], Tensor]:
+) -> tuple[Sequence[Tensor | None], Sequence[Tensor | None], Tensor]:
     """Differentiates the weighted loss.
 
     Returns:
-        its gradients, by shared parameter and by head parameter; and the weights [K] in the latter.
+        its gradients, by shared parameter and by head parameter, None where no loss depends on it;
+        and the weights [K] in the latter.
     """
     if torch.float16 in {tensor.dtype for tensor in (task_losses, *shared, *heads)}:
         return _float16_backward(task_losses, weights, present, shared, heads, keep_graph)
     held = weights.clamp(min=SMALLEST_WEIGHT).where(present, 0)
     gradients = weighted_gradients(task_losses, held, [*shared, *heads], keep_graph=keep_graph)
-    return list(gradients[: len(shared)]), gradients[len(shared) :], held
+    return gradients[: len(shared)], gradients[len(shared) :], held
 
 
 def _float16_backward(
@@ -238,7 +247,7 @@ def _float16_backward(
     shared: list[Tensor],
     heads: list[Tensor],
     keep_graph: bool,
-) -> tuple[list[Tensor], Sequence[Tensor], Tensor]:
+) -> tuple[Sequence[Tensor | None], Sequence[Tensor | None], Tensor]:
     """As `_backward`, where weights and w_k g_k may be beyond float16's range, 6e-8 to 65504.
 
     The largest weight is taken out of the direction's backward, and heads get one without weights.
@@ -246,10 +255,15 @@ def _float16_backward(
     largest = weights.max().where(weights.max() > 0, 1)
     keep_first = keep_graph or bool(heads)
     parts = weighted_gradients(task_losses, weights / largest, shared, keep_graph=keep_first)
-    of_heads: tuple[Tensor, ...] = ()
+    of_heads: tuple[Tensor | None, ...] = ()
     if heads:
         of_heads = weighted_gradients(task_losses, present, heads, keep_graph=keep_graph)
-    return [at_least_float32(part) * largest for part in parts], of_heads, present.to(weights)
+    of_shared = [None if part is None else at_least_float32(part) * largest for part in parts]
+    return of_shared, of_heads, present.to(weights)
+
+
+def _norm(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Tensor:
+    return total_norm(map(at_least_float32, zero_if_none(gradients, parameters)))
 
 
 def _mask(present: Tensor | None, task_losses: Tensor) -> Tensor:

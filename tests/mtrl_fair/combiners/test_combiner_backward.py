@@ -122,11 +122,9 @@ def test_backward_frees_the_graph_and_scalarize_keeps_it():
 def test_frozen_parameters_are_left_out():
     trunk, _, losses = problem()
     trunk.bias.requires_grad_(False)
-    losses = problem()[2]  # of another trunk: this one's parameters are unused
-    info = FairGrad().backward(losses, trunk.parameters())
-    assert info.weights.tolist() == [0, 0, 0]
+    FairGrad().backward(losses, trunk.parameters())
     assert trunk.bias.grad is None
-    assert trunk.weight.grad is not None
+    assert (trunk.weight.grad != 0).any()
 
 
 @pytest.mark.parametrize("name", COMBINERS)
