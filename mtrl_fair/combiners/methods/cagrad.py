@@ -12,7 +12,11 @@ from mtrl_fair.checks import check_at_least
 from mtrl_fair.combiners.by_gramian import GramianCombiner, solve_on_host
 from mtrl_fair.combiners.methods.min_norm import min_norm_weights
 
-VANISHING = 1e-7  # relative to the longest gradient
+VANISHING = 1e-7
+"""The share of its parts w_i g_i at which the shortest g_w counts as 0.
+
+Not a share of the longest gradient: one task's gradient may be 1e-8 of another's, and g_w as short,
+though every task can be helped."""
 
 
 class CAGrad(GramianCombiner):
@@ -72,10 +76,16 @@ def cagrad_weights(gramian: np.ndarray, c: float) -> np.ndarray:
     def excess(shift: float) -> float:
         return minimiser(shift)[1] - shift * radius
 
-    largest = np.sqrt(np.diagonal(gramian).max()) / radius  # g_w is no longer than any gradient
-    smallest = VANISHING * largest
-    if excess(smallest) <= 0.0:
-        return np.zeros(size)
-    shift = scipy.optimize.brentq(excess, smallest, 2.0 * largest, xtol=1e-14 * largest, rtol=1e-13)
-    weights, norm = minimiser(shift)
+    squares = np.diagonal(gramian)
+    largest = np.sqrt(squares.max()) / radius  # g_w is no longer than any gradient
+    weights, shortest = minimiser(0.0)
+    if shortest > VANISHING * np.sqrt((squares * weights**2).sum()):
+        smallest = 0.5 * shortest / radius  # no g_w is shorter, so the excess is positive here
+    else:
+        smallest = VANISHING * largest
+        if excess(smallest) <= 0.0:
+            return np.zeros(size)
+    ends = np.log([smallest, 2.0 * largest])  # they may be many decades apart
+    root = scipy.optimize.brentq(lambda x: excess(np.exp(x)), *ends, xtol=1e-13, rtol=1e-13)
+    weights, norm = minimiser(np.exp(root))
     return (mean + radius / norm * weights) / (1 + c**2)

@@ -109,6 +109,15 @@ def test_cagrad_agrees_with_a_general_purpose_optimiser():
     np.testing.assert_allclose(weights, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("length", [1e-4, 1e-6, 1e-7, 1e-8, 1e-10, 1e-14])
+def test_cagrad_helps_a_task_whose_gradient_is_much_shorter(length):
+    """With g₀ = (½, 0) the worst-off task is helped most by going all of the radius its way."""
+    rows = torch.tensor([[1.0, 0.0], [0.0, length]])
+    expected = torch.tensor([0.5, 0.5 * 0.4]) / (1 + 0.4**2)
+    found = direction(make_combiner("cagrad", num_tasks=2), rows)
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=0)
+
+
 def test_cagrad_without_a_radius_is_the_mean():
     combiner = make_combiner("cagrad", num_tasks=K, c=0.0)
     torch.testing.assert_close(direction(combiner, jacobian()), jacobian().mean(0))
