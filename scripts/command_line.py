@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ import tyro
 from mtrl_fair.checks import check_name
 from mtrl_fair.machine import usable_cores
 from mtrl_fair.runs import RunError
+from mtrl_fair.signals import STOP_SIGNALS
 
 Arguments = TypeVar("Arguments")
 
@@ -134,17 +137,29 @@ def use_threads(number: int | None) -> None:
 
 
 def stop_on_signal() -> Callable[[], bool]:
-    """Makes Ctrl-C and SIGTERM a request to stop, and a Ctrl-C after that an interrupt.
+    """Makes each of `STOP_SIGNALS` a request to stop, and a Ctrl-C after one an interrupt.
 
-    A repeated SIGTERM stays a request: some programs, such as `timeout`, send two.
+    Other signals that come again stay a request: some programs, such as `timeout`, send two. In a
+    thread nothing is changed, because Python lets only the main thread have handlers.
     """
     received: list[int] = []
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def handle(number: int, frame: FrameType | None) -> None:
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         received.append(number)
+        if number == getattr(signal, "SIGHUP", None):
+            # What is printed next would raise an error, before the checkpoint is saved.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for descriptor in terminals:
+                os.dup2(nowhere, descriptor)
+            os.close(nowhere)
 
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
+    if threading.current_thread() is threading.main_thread():
+        for number in STOP_SIGNALS:
+            # `nohup` ignores SIGHUP for a program that is to go on without its terminal. A shell
+            # ignores SIGINT for one in the background, but whoever sends it there means it.
+            if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, handle)
     return lambda: bool(received)

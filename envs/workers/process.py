@@ -19,6 +19,12 @@ from envs.workers.worker import FAILED
 CLOSE_TIMEOUT = 5.0
 """Seconds that workers have to end by themselves once their pipes have closed."""
 
+IGNORED_SIGNALS = (
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+    *(signal.SIGUSR1, signal.SIGUSR2),
+)
+"""`mtrl_fair.signals.STOP_SIGNALS`, which takes seconds to import."""
+
 SINGLE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
@@ -29,10 +35,11 @@ import sys
 sys.path[:] = {path!r}  # first, or files where the user works would be imported
 import os, signal, traceback
 from multiprocessing.connection import Connection
-# Ctrl-C, and a cluster's SIGTERM, reach every process of the group. Only the parent decides what
+# Ctrl-C, and a scheduler's signals, reach every process of the group. Only the parent decides what
 # they mean: it may still want to finish the step and save a checkpoint, which needs the workers.
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for number in {signals!r}:
+    signal.signal(number, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signals!r})  # blocked while python itself started
 pipe_fd, memory_fd, parent = map(int, sys.argv[1:])
 pipe = Connection(pipe_fd)
 try:
@@ -61,7 +68,8 @@ class WorkerProcess:
     def __init__(self, index: int, names: Sequence[str], memory: int):
         # The root comes first, or a folder named envs where the user works would be imported.
         path = [str(Path(__file__).parents[2]), *filter(lambda p: isinstance(p, str), sys.path)]
-        code = BOOTSTRAP.format(path=path, failed=FAILED)
+        signals = [int(number) for number in IGNORED_SIGNALS]
+        code = BOOTSTRAP.format(path=path, failed=FAILED, signals=signals)
         self._index, self._names = index, ", ".join(names)
         self.socket, theirs = socket.socketpair()
         try:
@@ -71,11 +79,16 @@ class WorkerProcess:
                 # A Connection of its own for what is pickled: closing one does not close the other.
                 self.pipe = Connection(os.dup(self.socket.fileno()))
                 descriptors = (theirs.fileno(), memory)
-                self.process = subprocess.Popen(
-                    [sys.executable, "-c", code, *map(str, (*descriptors, os.getpid()))],
-                    pass_fds=descriptors,
-                    env=os.environ | SINGLE_THREAD,
-                )
+                # One that comes before the worker can ignore it would end it.
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+                try:
+                    self.process = subprocess.Popen(
+                        [sys.executable, "-c", code, *map(str, (*descriptors, os.getpid()))],
+                        pass_fds=descriptors,
+                        env=os.environ | SINGLE_THREAD,
+                    )
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
         except BaseException:
             self.socket.close()
             raise

@@ -18,13 +18,13 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 
 from mtrl_fair.errors import DataError, LossBoundError, NonFiniteError, RunError
+from mtrl_fair.signals import STOP_SIGNALS
 from mtrl_fair.supervised.config import SupervisedConfig
 from mtrl_fair.supervised.registry import benchmark_class
 from mtrl_fair.supervised.trainer import Progress
 from mtrl_fair.supervised.training import train
 
 SECONDS_BETWEEN_REPORTS = 0.2
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Job(NamedTuple):

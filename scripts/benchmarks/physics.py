@@ -20,6 +20,7 @@ from envs.constants import MAX_EPISODE_STEPS
 from envs.costs import assign_tasks
 from envs.engine.environment import fast_class
 from envs.engine.snapshots import STATE
+from mtrl_fair.signals import STOP_SIGNALS
 
 
 class Physics:
@@ -80,7 +81,8 @@ class Physics:
 
 def serve_physics(pipe: Connection, specs: Sequence[tuple[str, Sequence[metaworld.Task]]]) -> None:
     """The process: prepares a turn when it gets one, and steps at the next message."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    for number in STOP_SIGNALS:  # the parent decides
+        signal.signal(number, signal.SIG_IGN)
     rows = [PhysicsRow(name, goals) for name, goals in specs]
     pipe.send("ready")
     while (message := pipe.recv()) is not None:

@@ -19,7 +19,7 @@ import numpy as np
 stop = []
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 if {handled}:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, lambda *_: stop.append(1))
 
 def step_on(times=10**9):
@@ -73,7 +73,7 @@ class Parent:
         kind: `POOL` of plain numpy rows, or `ENVIRONMENT`.
         then: what it does when the workers have answered once.
         folder: where it runs, and must leave nothing.
-        handled: it has handlers for SIGINT and SIGTERM, which note them in `stop`.
+        handled: it has handlers for the signals that ask to stop, which note them in `stop`.
         slow: seconds that a row of the pool takes to make.
     """
 

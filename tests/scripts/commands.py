@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from mtrl_fair.signals import STOP_SIGNALS
 
 
 class Result(NamedTuple):
@@ -20,7 +20,7 @@ class Result(NamedTuple):
 @contextlib.contextmanager
 def restored_process() -> Iterator[None]:
     """Restores what a command changes of its process: signal handlers and threads."""
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     threads = torch.get_num_threads()
     try:
         yield

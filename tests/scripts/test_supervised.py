@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mtrl_fair.signals import STOP_SIGNALS
 from mtrl_fair.supervised.benchmarks import digits
 from mtrl_fair.supervised.jobs import run_job
 from mtrl_fair.supervised.registry import BENCHMARKS, NOT_TESTED_ON_REAL_DATA
@@ -47,7 +48,7 @@ def jobs_here(jobs, processes, display, should_stop):
 
 def run_here(*words, jobs=jobs_here):
     """(exit code, output, errors) of the command, with its trainings in this process."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     output, errors, code = io.StringIO(), io.StringIO(), 0
     with (
         pytest.MonkeyPatch.context() as patch,

@@ -83,14 +83,14 @@ def test_a_killed_run_with_overlap_resumes_from_its_last_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "step"), [(signal.SIGINT, 20), (signal.SIGTERM, 20), (signal.SIGINT, 0)]
+    ("number", "step"), [(signal.SIGINT, 20), (signal.SIGUSR1, 20), (signal.SIGTERM, 0)]
 )
 def test_a_signal_saves_and_a_resume_continues(finished, tmp_path, number, step):
     path = tmp_path / "run"
     process = start(path)
     assert process.stdout.readline().startswith("run directory:")
     wait_for(lambda: last_step(path) >= step, process)
-    os.killpg(process.pid, number)  # the whole group, as a terminal does
+    os.killpg(process.pid, number)  # the whole group, as a terminal or a scheduler does
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert errors == ""

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from envs import WorkerError
+from envs.workers.process import IGNORED_SIGNALS
 from envs.workers.rows import Rows
+from mtrl_fair.signals import STOP_SIGNALS
 from tests.envs.workers.numpy_pool import NumpyPool
 from tests.envs.workers.numpy_row import DOUBLE
 
@@ -133,6 +135,10 @@ def test_no_descriptor_is_left_open(fails):
         del pool, worker
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_workers_ignore_what_asks_their_parent_to_stop():
+    assert IGNORED_SIGNALS == STOP_SIGNALS
 
 
 def test_workers_know_no_environment_and_no_learner():

@@ -73,7 +73,12 @@ def test_workers_end_with_a_parent_killed_while_it_starts_them(tmp_path, number,
 
 @pytest.mark.parametrize(
     ("number", "starting"),
-    [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True)],
+    [
+        (signal.SIGINT, True),
+        (signal.SIGTERM, False),
+        (signal.SIGUSR1, True),
+        (signal.SIGHUP, False),
+    ],
 )
 def test_only_the_parent_decides_what_a_signal_to_all_means(tmp_path, number, starting):
     """As when Ctrl-C is pressed, or a cluster ends a job, and training saves a checkpoint."""

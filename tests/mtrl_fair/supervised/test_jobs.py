@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mtrl_fair import NonFiniteError
+from mtrl_fair.signals import STOP_SIGNALS
 from mtrl_fair.supervised import jobs as jobs_module
 from mtrl_fair.supervised.config import SupervisedConfig
 from mtrl_fair.supervised.jobs import Ended, Job, _limited_reports, _Worker, run_job, run_jobs
@@ -128,7 +129,7 @@ def test_a_worker_ignores_signals_from_its_first_moment_on(tmp_path):
     """A terminal's Ctrl-C reaches every process; whether to stop is the parent's decision."""
     worker = _Worker()
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             os.kill(worker.process.pid, number)
         worker.start(Job("x", SHORT, tmp_path / "run"))
         message = worker.receive()
