@@ -19,7 +19,7 @@ from mtrl_fair.results.copies import (
     copied_metrics,
     write_copies,
 )
-from scripts.command_line import bad_input_is_one_line, fail, writing
+from scripts.command_line import bad_input_is_one_line, fail, parse_class, writing
 from scripts.comparing.training_runs import read_training_runs
 
 
@@ -46,7 +46,7 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Checks all runs and gathers what is to be written, then writes it."""
-    arguments = tyro.cli(Arguments, args=words)
+    arguments = parse_class(Arguments, words)
     if arguments.lines < 0:
         fail(f"--lines is {arguments.lines}, expected 0 or more")
     if arguments.metrics is not None and not arguments.lines:

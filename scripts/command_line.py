@@ -72,6 +72,7 @@ def parse(
 ) -> Arguments:
     """Reads flags with `tyro`, whose defaults are the values of `default`."""
     with bad_input_is_one_line():
+        check_given_once(arguments)
         return tyro.cli(
             type(default),
             default=default,
@@ -79,6 +80,25 @@ def parse(
             description=description,
             config=(tyro.conf.FlagConversionOff,),
         )
+
+
+def parse_class(kind: type[Arguments], arguments: Sequence[str]) -> Arguments:
+    """Reads flags and other arguments with `tyro`, for a command without presets."""
+    with bad_input_is_one_line():
+        check_given_once(arguments)
+        return tyro.cli(kind, args=list(arguments))
+
+
+def check_given_once(arguments: Sequence[str]) -> None:
+    """Raises ValueError for a flag that stands there twice: tyro would keep its last values only,
+    without a word."""
+    flags = [word.split("=")[0].replace("_", "-") for word in arguments if word.startswith("--")]
+    for flag in flags:
+        if (times := flags.count(flag)) > 1:
+            raise ValueError(
+                f"{flag} is given {times} times, but only the last would count: give it once, with"
+                " all of its values"
+            )
 
 
 def check_use(flag: str, value: object, choice: str, chosen: str, uses: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ from mtrl_fair.runs import RunDirectory
 from scripts.command_line import (
     bad_input_is_one_line,
     check_output,
+    parse_class,
     resolve_device,
     use_threads,
     writing,
@@ -50,7 +51,7 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Parses, checks, evaluates, prints and writes."""
-    arguments = tyro.cli(Arguments, args=words)
+    arguments = parse_class(Arguments, words)
     with bad_input_is_one_line():
         run = RunDirectory.open(arguments.run, RUN_KIND)
         config = read_config(run)

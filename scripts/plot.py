@@ -25,6 +25,7 @@ from scripts.command_line import (
     bad_input_is_one_line,
     check_output,
     check_use,
+    parse_class,
     print_notes,
     writing,
 )
@@ -54,7 +55,7 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Reads the runs, draws and writes the figure."""
-    arguments = tyro.cli(Arguments, args=words)
+    arguments = parse_class(Arguments, words)
     plt.rcParams["svg.hashsalt"] = "mtrl-fair"  # Else names within an SVG are random.
     runs = read_training_runs(arguments.runs)
     with bad_input_is_one_line():

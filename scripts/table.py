@@ -26,7 +26,7 @@ from mtrl_fair.results.tables import (
     task_level_table,
     task_table,
 )
-from scripts.command_line import bad_input_is_one_line, check_use, print_notes
+from scripts.command_line import bad_input_is_one_line, check_use, parse_class, print_notes
 from scripts.comparing.training_runs import read_training_runs
 
 
@@ -57,7 +57,7 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Reads the runs and prints the table."""
-    arguments = tyro.cli(Arguments, args=words)
+    arguments = parse_class(Arguments, words)
     runs = read_training_runs(arguments.runs)
     with bad_input_is_one_line():
         shown, remarks = make_table(arguments, runs)

@@ -17,11 +17,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-import tyro
 from rich.console import Console
 
 from mtrl_fair import check_alpha
-from scripts.command_line import bad_input_is_one_line
+from scripts.command_line import bad_input_is_one_line, parse_class
 from scripts.toy_figures.descent import (
     Method,
     combiner_method,
@@ -63,7 +62,7 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Checks, descends, draws, prints."""
-    arguments = tyro.cli(Arguments, args=words)
+    arguments = parse_class(Arguments, words)
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(1)  # for tensors this small, more would wait for each other
     with bad_input_is_one_line():

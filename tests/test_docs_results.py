@@ -10,6 +10,7 @@ import pytest
 from configs import PRESETS
 from mtrl_fair.results.storage import open_runs
 from scripts import plot, table
+from scripts.command_line import parse_class
 from scripts.comparing.training_runs import RULES, read_training_runs
 
 ROOT = Path(__file__).parents[1]
@@ -149,7 +150,7 @@ def test_every_figure_has_its_command():
 
 @pytest.mark.parametrize("words", FIGURES, ids=lambda words: words[-1])
 def test_commands_of_figures_are_valid(words):
-    arguments = plot.tyro.cli(plot.Arguments, args=at_root(words))
+    arguments = parse_class(plot.Arguments, at_root(words))
     runs = read_training_runs(arguments.runs)
     plot.check_files(arguments.output)
     assert len(arguments.labels) in (0, len(runs))

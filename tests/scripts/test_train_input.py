@@ -7,7 +7,7 @@ import torch
 
 from agents import SACConfig
 from configs import CombinerConfig, TrainConfig
-from scripts import train
+from scripts import archive, bench, evaluate, plot, supervised, table, toy, train
 from scripts.command_line import split_name, use_threads
 from scripts.training.run import sgd_is_inexact
 
@@ -24,6 +24,8 @@ def exits_with_2(script, arguments: list[str], capsys) -> str:
     [
         (["mt10-fairgard"], "unknown preset 'mt10-fairgard': did you mean mt10-fairgrad"),
         (["--tasks", "reach-v2"], "unknown task 'reach-v2': did you mean reach-v3"),
+        (["--tasks", "reach-v3", "--tasks", "push-v3"], "--tasks is given 2 times"),
+        (["--eval_every=9", "--eval-every", "8"], "--eval-every is given 2 times"),
         (["--combiner", "pcgard"], "unknown combiner 'pcgard'"),
         (["--solver", "newtn"], "did you mean newton"),
         (["--architecture", "multihead"], "did you mean multi_head"),
@@ -115,3 +117,19 @@ def test_presets_may_follow_flags():
     assert split(["--seed=1", "stl"], presets) == ("stl", ["--seed=1"])
     assert split(["--run-dir", "stl"], presets) == (None, ["--run-dir", "stl"])
     assert split([], presets) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (train, ["mt10-small"]),
+        (supervised, ["toy"]),
+        (bench, ["solver"]),
+        *((each, []) for each in (archive, evaluate, plot, table, toy)),
+    ],
+)
+def test_every_command_refuses_a_flag_that_stands_there_twice(script, words, capsys):
+    """tyro keeps the last one without a word."""
+    errors = exits_with_2(script.main, [*words, "--seed", "1", "--seed=2"], capsys)
+    assert errors.startswith("error: --seed is given 2 times, but only the last would count")
+    assert errors.count("\n") == 1
