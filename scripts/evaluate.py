@@ -20,6 +20,7 @@ from configs.build import build_agent, build_envs, build_task_set
 from envs import evaluate
 from envs.evaluation import check_episodes
 from mtrl_fair.runs import RunDirectory
+from mtrl_fair.runs.checkpoints import LATEST
 from scripts.command_line import (
     bad_input_is_one_line,
     check_output,
@@ -44,7 +45,8 @@ class Arguments:
     checkpoint: Literal["latest", "best"] = "latest"
     """The latest policy, or the one with the best evaluation so far."""
     json: Path | None = None
-    """Where to write the result; None: RUN/evaluation.json."""
+    """Where to write the result; None: RUN/evaluation.json, or RUN/evaluation_best.json for the
+    best policy."""
     device: str = "auto"
     """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
 
@@ -60,7 +62,8 @@ def main(words: list[str]) -> None:
         episodes = goals if arguments.episodes is None else arguments.episodes
         check_episodes(episodes, goals)
         state = run.load_checkpoint(arguments.checkpoint, ("step", "agent"), mmap=True)
-        output = arguments.json or run.path / "evaluation.json"
+        name = "evaluation.json" if arguments.checkpoint == LATEST else "evaluation_best.json"
+        output = arguments.json or run.path / name
         check_output("--json", output)
 
     use_threads(config.threads)

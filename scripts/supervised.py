@@ -47,7 +47,12 @@ def main(words: list[str]) -> None:
         todo = [job for job in jobs if not is_finished(job)]
         if todo:  # before anything is made: are the files there?
             todo[0].config.make_benchmark()
-        folder = open_folder(path, plan, arguments.resume is not None)
+        is_resumed = arguments.resume is not None
+        # Two comparisons may start in one second.
+        numbered = arguments.run_dir is None
+        folder = open_folder(path, plan, is_resumed, numbered=numbered)
+        if folder.path != path:
+            jobs = todo = make_jobs(plan, folder.path)
     try:
         train_and_compare(folder.path, plan, jobs, todo)
     finally:

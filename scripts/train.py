@@ -58,7 +58,8 @@ def main(arguments: list[str]) -> None:
             config = resolve_overlap(config, device)
             stamp = time.strftime("%Y%m%d-%H%M%S")
             path = config.run_dir or f"runs/{preset or DEFAULT_PRESET}-seed{config.seed}-{stamp}"
-            run = RunDirectory.create(path, to_dict(config), RUN_KIND)
+            numbered = config.run_dir is None  # two runs may start in one second
+            run = RunDirectory.create(path, to_dict(config), RUN_KIND, numbered=numbered)
         else:
             state = lock_and_load(run)
     if state is not None and (line := say_finished(run, config, state)) is not None:

@@ -3,7 +3,7 @@
 from mtrl_fair.errors import RunError
 from mtrl_fair.machine import describe_machine
 from mtrl_fair.runs.directory import RunDirectory, RunKind
-from mtrl_fair.runs.files import flatten, write_json, write_text
+from mtrl_fair.runs.files import flatten, make_folder, write_json, write_text
 
 __all__ = [
     "RunDirectory",
@@ -11,6 +11,7 @@ __all__ = [
     "RunKind",
     "describe_machine",
     "flatten",
+    "make_folder",
     "write_json",
     "write_text",
 ]

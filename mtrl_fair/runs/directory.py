@@ -15,7 +15,14 @@ from typing import Any
 from mtrl_fair.errors import RunError
 from mtrl_fair.machine import describe_machine
 from mtrl_fair.runs.checkpoints import BEST, LATEST, load_checkpoint, save_checkpoint
-from mtrl_fair.runs.files import complete_lines, flatten, parse_object, write_json, write_text
+from mtrl_fair.runs.files import (
+    complete_lines,
+    flatten,
+    make_folder,
+    parse_object,
+    write_json,
+    write_text,
+)
 
 
 @dataclass(frozen=True)
@@ -55,21 +62,29 @@ class RunDirectory:
 
     @classmethod
     def create(
-        cls, path: str | Path, config: Mapping[str, Any], kind: RunKind = NO_KIND
+        cls,
+        path: str | Path,
+        config: Mapping[str, Any],
+        kind: RunKind = NO_KIND,
+        *,
+        numbered: bool = False,
     ) -> RunDirectory:
         """Makes a new folder, writes configuration, versions, commit and machine, and locks it.
+
+        With `numbered`, which is for names that nobody chose, the folder is PATH-2, PATH-3, … where
+        others are there already.
 
         Raises:
             RunError: the folder exists, or cannot be made.
         """
         path = Path(path)
         another = f"choose another with {kind.new_flag}" if kind.new_flag else "choose another"
-        if path.exists():
+        try:
+            path = make_folder(path, numbered=numbered)
+        except FileExistsError:
             is_run = (path / "config.json").is_file() and kind.resume_flag
             resume = f", or continue that run with {kind.resume_flag} {path}" if is_run else ""
-            raise RunError(f"the run directory {path} exists: {another}{resume}")
-        try:
-            path.mkdir(parents=True)
+            raise RunError(f"the run directory {path} exists: {another}{resume}") from None
         except OSError as error:
             raise RunError(
                 f"the run directory {path} cannot be made ({error.strerror}): {another}"

@@ -26,6 +26,29 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def make_folder(path: Path, *, numbered: bool = False) -> Path:
+    """Makes a folder that was not there, and returns it.
+
+    Args:
+        path: the folder.
+        numbered: makes PATH-2, PATH-3, … where others are there already. No program gets a folder
+            that another has made, even if both come at the same time.
+
+    Raises:
+        OSError: it cannot be made; FileExistsError where it is there.
+    """
+    number = 1
+    while True:
+        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            candidate.mkdir(parents=True)
+            return candidate
+        except FileExistsError:
+            if not numbered:
+                raise
+        number += 1
+
+
 def complete_lines(path: Path) -> list[str]:
     """Returns the lines that have an end, with their ends; none if there is no file.
 

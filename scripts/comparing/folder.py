@@ -9,27 +9,35 @@ from typing import Any
 from mtrl_fair.checks import check_name
 from mtrl_fair.errors import RunError
 from mtrl_fair.machine import describe_machine
-from mtrl_fair.runs import RunDirectory, write_json
+from mtrl_fair.runs import RunDirectory, make_folder, write_json
 from mtrl_fair.supervised.registry import benchmark_class
 from scripts.command_line import resolve_device
 from scripts.comparing.arguments import Arguments
 from scripts.comparing.plan import PLAN
 
 
-def open_folder(folder: Path, plan: dict[str, Any], is_resumed: bool) -> RunDirectory:
+def open_folder(
+    folder: Path, plan: dict[str, Any], is_resumed: bool, *, numbered: bool = False
+) -> RunDirectory:
     """Makes the folder, or takes the one to resume, and locks it.
+
+    Args:
+        folder: where the comparison is to be.
+        plan: what to write there.
+        is_resumed: whether the folder is one to resume.
+        numbered: makes FOLDER-2, FOLDER-3, … where others are there already.
 
     Raises:
         RunError: the folder exists, cannot be made, or another process is training there.
     """
     if not is_resumed:
-        if folder.exists():
+        try:
+            folder = make_folder(folder, numbered=numbered)
+        except FileExistsError:
             raise RunError(
                 f"the folder {folder} exists: choose another with --run-dir, or continue what is"
                 f" there with --resume {folder}"
-            )
-        try:
-            folder.mkdir(parents=True)
+            ) from None
         except OSError as error:
             raise RunError(
                 f"the folder {folder} cannot be made ({error.strerror}): choose another with"

@@ -23,8 +23,20 @@ ONE_PROCESS = ("--environment.num-workers", "1")
 """This process steps all tasks; a run may change it when it is resumed."""
 
 
+def flags_with(*flags: str) -> list[str]:
+    """`FLAGS`, but with these flags and values in place of their own."""
+    kept: list[str] = []
+    keep = True
+    for word in FLAGS:
+        if word.startswith("--"):
+            keep = word not in flags
+        if keep:
+            kept.append(word)
+    return [*kept, *flags]
+
+
 def train_here(folder: Path, *flags: str) -> Result:
-    return run_here(train.main, *FLAGS, *ONE_PROCESS, *flags, "--run-dir", str(folder))
+    return run_here(train.main, *flags_with(*ONE_PROCESS, *flags), "--run-dir", str(folder))
 
 
 def resume_here(folder: Path, *flags: str) -> Result:

@@ -42,7 +42,7 @@ def test_the_best_policy_may_be_evaluated_instead(copied):
     assert load(copied, "best")["step"] < 240
     result = run_here(evaluate.main, str(copied), "--episodes", "1", "--checkpoint", "best")
     assert result.code == 0, result.errors
-    written = json.loads((copied / "evaluation.json").read_text())
+    written = json.loads((copied / "evaluation_best.json").read_text())
     assert (written["step"], written["checkpoint"]) == (load(copied, "best")["step"], "best")
 
 

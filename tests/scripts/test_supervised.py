@@ -399,6 +399,19 @@ def test_bad_arguments_are_refused_before_anything_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_comparisons_that_start_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(supervised.time, "strftime", lambda _: "20260102-030405")
+    for seed in ("1", "2"):
+        words = ("toy", "--epochs", "1", "--compare", "ls", "--jobs", "1", "--seed", seed)
+        code, _, errors = run_here(*words)
+        assert (code, errors) == (0, "")
+    folders = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert folders == ["toy-20260102-030405", "toy-20260102-030405-2"]
+    for name, seed in zip(folders, "12", strict=True):
+        assert (tmp_path / "runs" / name / f"ls-seed{seed}" / "results.json").exists()
+
+
 def test_existing_and_broken_folders_are_refused(capsys, finished, tmp_path):
     folder, _ = finished
     assert f"--resume {folder}" in refused(capsys, "digits", "--run-dir", folder)

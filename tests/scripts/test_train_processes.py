@@ -17,9 +17,9 @@ import pytest
 
 from tests.live_processes import children, is_alive
 from tests.scripts.short_trainings import (
-    FLAGS,
     ONE_PROCESS,
     assert_same_run,
+    flags_with,
     load,
     resume_here,
     train_here,
@@ -34,7 +34,7 @@ OVERLAP = ("--environment.overlap", "on", "--environment.stagger", "True")
 
 def start(path: Path, *flags: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [*TRAIN, *FLAGS, *flags, "--environment.num-workers", "2", "--run-dir", str(path)],
+        [*TRAIN, *flags_with(*flags), "--environment.num-workers", "2", "--run-dir", str(path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
-from mtrl_fair.runs import RunDirectory, RunError, RunKind
+from mtrl_fair.runs import RunDirectory, RunError, RunKind, make_folder
 from mtrl_fair.runs.metrics import MetricLogger
 from tests.mtrl_fair.runs.small_runs import CONFIG, KIND, make_run
 
@@ -41,9 +42,23 @@ def test_an_existing_folder_is_left_alone(run):
         RunDirectory.create(run.path, {"seed": 4}, RunKind(("step",)))  # has no flags to name
 
 
+def test_folders_that_nobody_named_are_numbered(tmp_path):
+    """Two programs that start in one second choose the same name."""
+    runs = [RunDirectory.create(tmp_path / "run", CONFIG, KIND, numbered=True) for _ in range(3)]
+    assert [run.path.name for run in runs] == ["run", "run-2", "run-3"]
+
+
+def test_no_two_programs_get_the_same_folder(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: make_folder(tmp_path / "x", numbered=True), range(40)))
+    assert sorted(found) == sorted(path for path in tmp_path.iterdir())
+    assert len(found) == 40
+
+
 def test_a_folder_that_cannot_be_made_is_refused(run):
-    with pytest.raises(RunError, match=r"cannot be made \(Not a directory\): choose another with"):
-        RunDirectory.create(run.path / "config.json" / "run", CONFIG, KIND)
+    for numbered in (False, True):
+        with pytest.raises(RunError, match=r"cannot be made \(Not a directory\): choose another w"):
+            RunDirectory.create(run.path / "config.json" / "run", CONFIG, KIND, numbered=numbered)
 
 
 @pytest.mark.parametrize("content", [None, "{not json", "[1]"])
