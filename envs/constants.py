@@ -6,6 +6,8 @@ MAX_EPISODE_STEPS = 500
 """Meta-World's horizon; the package refuses to step further."""
 NUM_GOALS = 50
 """Goals that the package draws per task."""
+NO_SUCCESS_WITH_V1 = ("hand-insert-v3", "peg-insert-side-v3", "stick-push-v3")
+"""Tasks whose success the package never reports with the v1 reward, not even for its experts."""
 INFO_KEYS = (
     "success",
     "near_object",

@@ -26,7 +26,9 @@ def make_vec(
         tasks: "mt10", "mt25", "mt50", a task name, a list of task names, or a `TaskSet`, so that
             several environments share goals that were drawn once.
         seed: of the goals, unless `tasks` is a `TaskSet`, and of their random order.
-        reward_version: the package's `reward_function_version`; "v2" ranges from 0 to 10.
+        reward_version: the package's `reward_function_version`; "v2" ranges from 0 to 10. With "v1"
+            the package never reports success in the tasks `NO_SUCCESS_WITH_V1` of
+            `envs.constants`.
         num_workers: processes that step the rows; by default as many as usable cores, at most one
             per row.
         envs_per_task: rows per task, next to each other, each with goals in an order of its own.

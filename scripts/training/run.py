@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from rich.console import Console
 from configs import TrainConfig, to_dict, unused_settings
 from configs.build import build_agent, build_envs, build_replay, build_task_set
 from envs import TaskSet, WorkerError
+from envs.constants import NO_SUCCESS_WITH_V1
 from mtrl_fair import LossBoundError, NonFiniteError
 from mtrl_fair.runs import RunDirectory
 from mtrl_fair.runs.checkpoints import LAST_FINITE, LATEST
@@ -38,7 +39,7 @@ def train_run(
         with contextlib.ExitStack() as stack:
             stack.callback(run.unlock)
             task_set = build_task_set(config)
-            for note in notes(config, len(task_set.names)):
+            for note in notes(config, task_set.names):
                 console.print(f"note: {note}")
             loop = make_loop(config, run, task_set, device, console, stack)
             if state is not None:
@@ -80,7 +81,7 @@ def make_loop(
     return TrainingLoop(config, agent, replay, envs, evaluation_envs, run, reporter)
 
 
-def notes(config: TrainConfig, num_tasks: int) -> list[str]:
+def notes(config: TrainConfig, task_names: Sequence[str]) -> list[str]:
     """Returns what a user should know about these settings before the run."""
     found = []
     if config.learning_starts >= config.total_steps:
@@ -88,7 +89,15 @@ def notes(config: TrainConfig, num_tasks: int) -> list[str]:
             f"there will be no update, because the run ends at step {config.total_steps} and"
             f" learning starts at {config.learning_starts} (--learning-starts)"
         )
-    if sgd_is_inexact(config, num_tasks):
+    hopeless = [name for name in task_names if name in NO_SUCCESS_WITH_V1]
+    if config.environment.reward_version == "v1" and hopeless:
+        share = 1 - len(hopeless) / len(task_names)
+        found.append(
+            "with the v1 reward, Meta-World never reports success in"
+            f" {', '.join(hopeless)}: the mean success can reach {share:.2g} at most"
+            " (--environment.reward-version v2 has no such task)"
+        )
+    if sgd_is_inexact(config, len(task_names)):
         found.append(
             "FairGrad's sgd solver is inexact for more than 10 tasks, alpha above 2 (1 with raw"
             " rewards), and as published (fairness/residual says how much); --solver newton is"

@@ -1,10 +1,13 @@
 """Evaluation: every goal once, success at any step."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from metaworld.policies import ENV_POLICY_MAP
 
 from envs import TaskSet, evaluate
+from envs.constants import NO_SUCCESS_WITH_V1
 from envs.evaluation import Evaluation
 from tests.envs.small_vector import make_here
 
@@ -80,6 +83,21 @@ def test_repeats_exactly(venv):
     first, second = (evaluate(mixed_policy([]), venv, 2) for _ in range(2))
     assert (first.returns == second.returns).all()
     assert (first.lengths == second.lengths).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_tasks_without_success_under_the_v1_reward_have_it_under_v2(version):
+    task_set = TaskSet.make(NO_SUCCESS_WITH_V1, seed=0)
+    options = {"goal_order": "sequential", "terminate_on_success": True}
+    experts = [ENV_POLICY_MAP[name]() for name in NO_SUCCESS_WITH_V1]
+
+    def act(observation: np.ndarray) -> np.ndarray:
+        pairs = zip(experts, observation.astype(np.float64), strict=True)
+        return np.stack([expert.get_action(row).clip(-1, 1) for expert, row in pairs])
+
+    with contextlib.closing(make_here(task_set, reward_version=version, **options)) as venv:
+        assert evaluate(act, venv, 2).success.tolist() == [float(version == "v2")] * 3
 
 
 def test_can_be_stopped(venv):

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from agents import SACConfig
-from configs import CombinerConfig, TrainConfig
+from configs import PRESETS, CombinerConfig, TrainConfig
+from envs.tasks import task_names
 from scripts import archive, bench, evaluate, plot, supervised, table, toy, train
 from scripts.command_line import split_name, use_threads
-from scripts.training.run import sgd_is_inexact
+from scripts.training.run import notes, sgd_is_inexact
 
 
 def exits_with_2(script, arguments: list[str], capsys) -> str:
@@ -133,3 +134,11 @@ def test_every_command_refuses_a_flag_that_stands_there_twice(script, words, cap
     errors = exits_with_2(script.main, [*words, "--seed", "1", "--seed=2"], capsys)
     assert errors.startswith("error: --seed is given 2 times, but only the last would count")
     assert errors.count("\n") == 1
+
+
+def test_tasks_that_can_never_succeed_are_named():
+    config = replace(PRESETS["mt10-fairgrad-paper"], alpha=1.0)
+    (hopeless,) = (note for note in notes(config, task_names("mt10")) if "v1" in note)
+    assert "never reports success in peg-insert-side-v3: the mean success can reach 0.9" in hopeless
+    assert not any("v1" in note for note in notes(config, ("reach-v3", "push-v3")))
+    assert not any("v1" in note for note in notes(PRESETS["mt10-small"], task_names("mt10")))
