@@ -31,7 +31,8 @@ def part_seed(config: TrainConfig, part: str) -> int:
 
 def build_task_set(config: TrainConfig) -> TaskSet:
     """Returns the tasks and their goals, which training and evaluation share."""
-    return TaskSet.make(config.tasks, config.seed).first_goals(config.environment.num_goals)
+    task_set = TaskSet.make(config.tasks, config.seed, config.environment.goals_of)
+    return task_set.first_goals(config.environment.num_goals)
 
 
 def build_envs(

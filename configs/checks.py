@@ -7,7 +7,7 @@ from typing import Any
 
 from configs.config import FAIRGRAD_SETTINGS, TrainConfig
 from envs.evaluation import check_episodes
-from envs.tasks import task_names
+from envs.tasks import check_goals_of, task_names
 from mtrl_fair import COMBINERS, Combiner, make_combiner
 from mtrl_fair.checks import check_name
 from mtrl_fair.combiners.registry import combiner_options, combiners_with_option
@@ -33,7 +33,9 @@ def check_config(config: TrainConfig, preset: TrainConfig | None = None) -> None
         preset: those that the user began with; a setting that differs must have an effect.
     """
     config.check_fields()
-    names = task_names(config.tasks[0] if len(config.tasks) == 1 else config.tasks)
+    tasks = config.tasks[0] if len(config.tasks) == 1 else config.tasks
+    names = task_names(tasks)
+    check_goals_of(config.environment.goals_of, tasks)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"--tasks names {', '.join(repeated)} more than once: name each once")

@@ -36,6 +36,9 @@ class EnvironmentConfig:
     num_goals: int = NUM_GOALS
     """Goals per task: the first ones of the 50 that Meta-World draws. Training and evaluation use
     the same goals."""
+    goals_of: Literal["mt10", "mt25", "mt50"] | None = None
+    """The benchmark whose goals tasks that are named one by one have. None: those of MT1, which are
+    others than the same task's in mt10, and the same positions for several tasks."""
     num_workers: int | None = None
     """Processes that step the tasks. The learner's own process is one of them, unless steps overlap
     updates. None: one per usable core, and at most one per task."""
@@ -110,7 +113,8 @@ class TrainConfig:
     log_every: int = 500
     """Vector steps between two lines of training metrics."""
     tasks: tuple[str, ...] = ("mt10",)
-    """mt10, mt25, mt50, or names of tasks such as reach-v3."""
+    """mt10, mt25, mt50, or names of tasks such as reach-v3. Named tasks have other goals than in a
+    benchmark: see environment.goals-of."""
     architecture: str = "multi_head"
     """How the networks know the task: multi_head, task_encoded, one_hot or none."""
     combiner: str = "fairgrad"

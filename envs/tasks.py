@@ -24,7 +24,9 @@ class TaskSet(NamedTuple):
     """goals[k] are task k's, 50 of them unless cut down."""
 
     @classmethod
-    def make(cls, tasks: str | Sequence[str], seed: SupportsIndex) -> TaskSet:
+    def make(
+        cls, tasks: str | Sequence[str], seed: SupportsIndex, goals_of: str | None = None
+    ) -> TaskSet:
         """Makes the tasks with the goals that `metaworld` itself draws for a seed.
 
         They are read from the files of `envs.goals` where they have been drawn before.
@@ -32,19 +34,28 @@ class TaskSet(NamedTuple):
         Args:
             tasks: "mt10", "mt25", "mt50", a task name, or a list of task names. A benchmark's
                 goals are those of `metaworld.MT10(seed)`; a named task's those of
-                `metaworld.MT1(name, seed)`.
+                `metaworld.MT1(name, seed)`, which has others: of MT10's, only reach's are the same.
+                MT1 draws every task's goals from the same numbers, so tasks whose goals have the
+                same bounds, such as reach-v3 and pick-place-v3, get the same 50 positions.
             seed: of the goals.
+            goals_of: "mt10", "mt25" or "mt50": named tasks get the goals of this benchmark.
 
         Raises:
-            ValueError: an unknown name, with the nearest valid ones, or no name at all.
+            ValueError: an unknown name, with the nearest valid ones, or no name at all; a task that
+                is not in the benchmark of `goals_of`, or a benchmark that is not the one of
+                `tasks`.
         """
         if not 0 <= (seed := operator.index(seed)) < 2**32:
             raise ValueError(f"the seed is {seed}, expected an integer from 0 to 2**32 - 1")
         if not isinstance(tasks, str) and len(tasks) == 1:
             tasks = tasks[0]
         names = task_names(tasks)
-        if isinstance(tasks, str) and tasks in BENCHMARKS:
-            drawn = load_or_draw(tasks, names, seed, partial(draw_goals, names, seed))
+        check_goals_of(goals_of, tasks)
+        if goals_of is None and isinstance(tasks, str) and tasks in BENCHMARKS:
+            goals_of = tasks
+        if goals_of is not None:
+            every = task_names(goals_of)
+            drawn = load_or_draw(goals_of, every, seed, partial(draw_goals, every, seed))
             goals = [tuple(goal for goal in drawn if goal.env_name == name) for name in names]
         else:
             per_name = {
@@ -70,6 +81,21 @@ class TaskSet(NamedTuple):
         return TaskSet(
             tuple(name for name in self.names for _ in range(number)),
             tuple(goals for goals in self.goals for _ in range(number)),
+        )
+
+
+def check_goals_of(goals_of: str | None, tasks: str | Sequence[str]) -> None:
+    """Raises ValueError unless a benchmark has goals for the tasks; None: the tasks' own."""
+    if goals_of is None:
+        return
+    check_name("benchmark", goals_of, BENCHMARKS)
+    if isinstance(tasks, str) and tasks in BENCHMARKS and tasks != goals_of:
+        raise ValueError(f"{tasks} has goals of its own, not those of {goals_of}: leave them out")
+    missing = [name for name in task_names(tasks) if name not in task_names(goals_of)]
+    if missing:
+        raise ValueError(
+            f"{goals_of} has no goals of {', '.join(missing)}: choose a benchmark that has, or"
+            " the tasks' own goals"
         )
 
 

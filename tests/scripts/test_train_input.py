@@ -26,6 +26,10 @@ def exits_with_2(script, arguments: list[str], capsys) -> str:
         (["mt10-fairgard"], "unknown preset 'mt10-fairgard': did you mean mt10-fairgrad"),
         (["--tasks", "reach-v2"], "unknown task 'reach-v2': did you mean reach-v3"),
         (["--tasks", "reach-v3", "--tasks", "push-v3"], "--tasks is given 2 times"),
+        (
+            ["--tasks", "push-wall-v3", "--environment.goals-of", "mt10"],
+            "mt10 has no goals of push-wall-v3",
+        ),
         (["--eval_every=9", "--eval-every", "8"], "--eval-every is given 2 times"),
         (["--combiner", "pcgard"], "unknown combiner 'pcgard'"),
         (["--solver", "newtn"], "did you mean newton"),
