@@ -29,5 +29,9 @@ class RunError(Exception):
     """A run directory cannot be used as asked; the message says why and how to mend it."""
 
 
+class WriteError(RunError):
+    """A file could not be written; the message says which, why, and that the old one is kept."""
+
+
 class DataError(ValueError):
     """A benchmark's files are missing or wrong: which, where, and how they must be."""

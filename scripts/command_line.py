@@ -16,6 +16,7 @@ import torch
 import tyro
 
 from mtrl_fair.checks import check_name
+from mtrl_fair.errors import WriteError
 from mtrl_fair.machine import usable_cores
 from mtrl_fair.runs import RunError
 from mtrl_fair.signals import STOP_SIGNALS
@@ -123,6 +124,8 @@ def writing(flag: str, path: Path) -> Iterator[None]:
     """Ends the program with one line if what is written within cannot be."""
     try:
         yield
+    except WriteError as error:
+        fail(str(error))
     except OSError as error:
         fail(f"{flag} {path} cannot be written ({error.strerror or error}): choose another place")
 

@@ -6,7 +6,6 @@ python scripts/evaluate.py RUN [--episodes N] [--checkpoint latest|best] [--json
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from configs import RUN_KIND, read_config
 from configs.build import build_agent, build_envs, build_task_set
 from envs import evaluate
 from envs.evaluation import check_episodes
-from mtrl_fair.runs import RunDirectory
+from mtrl_fair.runs import RunDirectory, write_json
 from mtrl_fair.runs.checkpoints import LATEST
 from scripts.command_line import (
     bad_input_is_one_line,
@@ -81,7 +80,7 @@ def main(words: list[str]) -> None:
     Console().print(evaluation_table(result, title))
     summary = evaluation_summary(result, state["step"], arguments.checkpoint)
     with writing("--json", output):
-        output.write_text(json.dumps(summary, indent=2) + "\n")
+        write_json(output, summary)
     print(f"written to {output}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from mtrl_fair.runs import RunDirectory, RunError, RunKind
+from mtrl_fair.runs.files import replacing
 
 FILES = ("config.json", "evaluations.csv", "metadata.json", "metrics.jsonl")
 """What a zip file holds of each run, in a folder with the name of the run."""
@@ -79,12 +79,8 @@ def write_zip(path: Path, runs: Mapping[str, Mapping[str, bytes]]) -> None:
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, members[name])
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as file:
         file.write(content.getvalue())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _read_zip(path: Path) -> zipfile.ZipFile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -13,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+
+from mtrl_fair.runs.files import replacing
 
 FORMAT = "mtrl-fair checkpoint 4"
 """What every checkpoint names first. Its number changes when an older state cannot be loaded."""
@@ -25,16 +26,14 @@ in which a training met a value that is not finite."""
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Writes a nest of dicts, lists, numbers, strings, tensors and numpy arrays.
 
-    Arrays come back as tensors. The file is written under a temporary name, flushed to the disk and
-    renamed, so that a kill at any moment leaves the old file or the new one.
+    Arrays come back as tensors.
+
+    Raises:
+        WriteError: see `replacing`.
     """
     tensors = pytree.tree_map_only(np.ndarray, torch.from_numpy, dict(state))
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as file:
         torch.save({"format": FORMAT, **tensors}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:

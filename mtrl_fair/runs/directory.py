@@ -58,6 +58,7 @@ class RunDirectory:
         self.path = path
         self.config = dict(config)
         self.kind = kind
+        self._unwritten = ""
         self._lock: int | None = None
 
     @classmethod
@@ -222,9 +223,18 @@ class RunDirectory:
         return state
 
     def add_evaluation(self, step: int, rows: Iterable[Sequence[str | int | float]]) -> None:
-        """Appends rows to `evaluations.csv`, given without their first column, the step."""
-        with (self.path / "evaluations.csv").open("a", newline="") as file:
-            csv.writer(file).writerows((step, *row) for row in rows)
+        """Adds rows to `evaluations.csv`, given without their first column, the step.
+
+        Raises:
+            WriteError: it cannot be written. The file is as it was, and the next evaluation adds
+                these rows, too.
+        """
+        path = self.path / "evaluations.csv"
+        text = io.StringIO()
+        csv.writer(text).writerows((step, *row) for row in rows)
+        self._unwritten += text.getvalue()
+        write_text(path, "".join(complete_lines(path)) + self._unwritten)
+        self._unwritten = ""
 
     def evaluations(self) -> list[dict[str, str]]:
         """Returns the complete rows of `evaluations.csv`.

@@ -2,13 +2,77 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
-from mtrl_fair.errors import RunError
+from mtrl_fair.errors import RunError, WriteError
+
+
+class RecordingFile:
+    """A file that keeps the error of a failed write: `torch.save` raises another one instead."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        """Writes like the file itself.
+
+        Raises:
+            OSError: the file's.
+        """
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Flushes the file."""
+        self._file.flush()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file that takes the place of `path` at the end of the block: a kill, a full disk or
+    an error at any moment leaves the old file, or the new one.
+
+    Raises:
+        WriteError: it could not be written. Nothing is left of it.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    recording: RecordingFile | None = None
+    try:
+        with temporary.open("wb") as file:
+            recording = RecordingFile(file)
+            yield cast(BinaryIO, recording)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut after the rename could leave an empty file
+        temporary.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        cause = error if isinstance(error, OSError) else None
+        if cause is None and recording is not None:
+            cause = recording.error
+        if cause is None:
+            raise
+        raise cannot_be_written(path, cause) from error
+
+
+def cannot_be_written(path: Path, error: OSError) -> WriteError:
+    """Returns the error of a file that is as it was, because it could not be written."""
+    mend = {
+        errno.ENOSPC: "free some space",
+        errno.EDQUOT: "free some of your quota",
+        errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
+    }.get(error.errno or 0, "look at its folder and your rights there")
+    return WriteError(f"{path} cannot be written ({error.strerror or error}): {mend}")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -18,12 +82,38 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replaces a file, as a whole or not at all; line ends are written as they are."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())  # else a power cut after the rename could leave an empty file
-    temporary.replace(path)
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+class AppendedFile:
+    """A file to which whole texts are added, each when it is given or, if it cannot be, later.
+
+    Args:
+        path: the file, made if it is not there.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._pending = b""
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def append(self, text: str = "") -> None:
+        """Writes a text, and before it what could not be written earlier.
+
+        Raises:
+            WriteError: it could not be written. It is kept until the next call.
+        """
+        self._pending += text.encode()
+        try:
+            while self._pending:  # a full disk may take a part
+                self._pending = self._pending[os.write(self._descriptor, self._pending) :]
+        except OSError as error:
+            raise cannot_be_written(self.path, error) from error
+
+    def close(self) -> None:
+        """Closes the file; what could not be written is lost."""
+        os.close(self._descriptor)
 
 
 def make_folder(path: Path, *, numbered: bool = False) -> Path:

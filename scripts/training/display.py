@@ -78,6 +78,9 @@ class PlainReporter:
         self.success = evaluation.mean_success
         self.console.print(evaluation_table(evaluation, f"evaluation at step {step}"))
 
+    def warning(self, text: str) -> None:
+        self.console.print(f"warning: {text}")
+
 
 class LiveReporter:
     """Shows a table that stays in place: progress, and per task the latest success and weights."""
@@ -116,6 +119,9 @@ class LiveReporter:
     def evaluation(self, step: int, evaluation: Evaluation) -> None:
         self.evaluated = (step, evaluation)
         self.status = "training"
+
+    def warning(self, text: str) -> None:
+        self.console.print(f"warning: {text}", style="bold")  # above what stays in place
 
     def render(self) -> Group:
         head = Table.grid(padding=(0, 2))

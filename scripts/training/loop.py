@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from configs import TrainConfig
 from configs.build import overlaps, part_seed
 from envs import Evaluation, MetaWorldVectorEnv, evaluate
 from mtrl_fair import NonFiniteError
+from mtrl_fair.errors import WriteError
 from mtrl_fair.runs import RunDirectory
 from mtrl_fair.runs.checkpoints import BEST, LAST_FINITE, LATEST
 from mtrl_fair.runs.metrics import MetricLogger
@@ -40,6 +42,9 @@ class Reporter(Protocol):
 
     def evaluation(self, step: int, evaluation: Evaluation) -> None:
         """Shows the evaluation at a step."""
+
+    def warning(self, text: str) -> None:
+        """Shows what the user should know or mend while the run goes on."""
 
 
 class TrainingLoop:
@@ -123,7 +128,8 @@ class TrainingLoop:
             self.save()
             return self.config.is_finished(self.step, self.best_success, self.evaluated_step)
         except NonFiniteError:
-            self.run_directory.save_checkpoint(LAST_FINITE, self.state_dict())
+            with self._write_later():
+                self.run_directory.save_checkpoint(LAST_FINITE, self.state_dict())
             raise
         finally:
             self.logger.close()
@@ -134,10 +140,12 @@ class TrainingLoop:
 
         Raises:
             NonFiniteError: see `MultiTaskSAC.check`.
+            WriteError: it cannot be written. The one before is kept.
         """
         self.agent.check()
         if self.logger is not None:
-            self.logger.flush()
+            with self._write_later():
+                self.logger.flush()
         self.seconds = time.monotonic() - self.started
         self.run_directory.save_checkpoint(LATEST, self.state_dict())
 
@@ -222,9 +230,18 @@ class TrainingLoop:
                 scalars[key] = float(values)
         scalars |= self.episodes.take(self.envs.task_names)
         self.latest_metrics = {}
-        self.logger.log(self.step, scalars)
+        with self._write_later():
+            self.logger.log(self.step, scalars)
         self.reporter.metrics(self.step, scalars)
         self.clock, self.clock_step = time.monotonic(), self.step
+
+    @contextlib.contextmanager
+    def _write_later(self) -> Iterator[None]:
+        """Goes on where a file cannot be written: nothing is lost if the user mends that."""
+        try:
+            yield
+        except WriteError as error:
+            self.reporter.warning(f"{error}. Training goes on and tries again.")
 
     def _limits_reached(self) -> list[str]:
         return self.config.limits_reached(self.step, self.best_success)
@@ -251,15 +268,18 @@ class TrainingLoop:
             return False
         seconds = round(time.monotonic() - self.started, 1)
         scalars = evaluation_scalars(evaluation) | {"charts/seconds": seconds}
-        self.logger.log(self.step, scalars)
-        self.run_directory.add_evaluation(self.step, evaluation_rows(evaluation))
+        with self._write_later():
+            self.logger.log(self.step, scalars)
+        with self._write_later():
+            self.run_directory.add_evaluation(self.step, evaluation_rows(evaluation))
         self.evaluated_step = self.step
         if evaluation.mean_success > self.best_success:
             self.best_success = evaluation.mean_success
-            self.run_directory.save_checkpoint(
-                BEST, {"step": self.step, "agent": self.agent.state_dict()}
-            )
-        self.save()
+            with self._write_later():
+                best = {"step": self.step, "agent": self.agent.state_dict()}
+                self.run_directory.save_checkpoint(BEST, best)
+        with self._write_later():
+            self.save()
         self.reporter.evaluation(self.step, evaluation)
         self.clock += time.monotonic() - started  # steps per second are those of training
         return True

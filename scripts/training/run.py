@@ -14,6 +14,7 @@ from configs.build import build_agent, build_envs, build_replay, build_task_set
 from envs import TaskSet, WorkerError
 from envs.constants import NO_SUCCESS_WITH_V1
 from mtrl_fair import LossBoundError, NonFiniteError
+from mtrl_fair.errors import WriteError
 from mtrl_fair.runs import RunDirectory
 from mtrl_fair.runs.checkpoints import LAST_FINITE, LATEST
 from scripts.command_line import bad_input_is_one_line, fail, python
@@ -56,6 +57,12 @@ def train_run(
     except NonFiniteError as error:
         names = ", ".join(task_set.names[task] for task in error.tasks) or "all tasks together"
         fail(divergence(error.what, names, config, run, loop.step, device), code=1)
+    except WriteError as error:
+        fail(
+            f"{error}. Training stopped; continue with --resume {run.path} from the last checkpoint"
+            " that could be written",
+            code=1,
+        )
     except LossBoundError as error:
         fail(f"{error} (--combining.actor-min-loss) in a new run; step {loop.step + 1}", code=1)
     except WorkerError as error:

@@ -6,6 +6,7 @@ never stopped: so these tests also say that a seed decides all numbers.
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -98,6 +99,38 @@ def test_a_signal_saves_and_a_resume_continues(finished, tmp_path, number, step)
     saved = load(path)["step"]
     assert saved == step == 0 or 20 <= saved < 240
     assert resume_here(path, *ONE_PROCESS).code == 0
+    assert_same_run(path, finished)
+
+
+@pytest.mark.parametrize("mended", [True, False])
+def test_a_disk_that_is_full_for_a_time_costs_nothing(finished, tmp_path, mended):
+    """A limit of the size of files stands for it: checkpoints do not fit, the other files do."""
+    path = tmp_path / "run"
+    process = start(path)
+    wait_for(lambda: last_step(path) >= 20, process)  # before the first evaluation
+    before = (path / "checkpoints" / "latest.pt").read_bytes()
+    limit = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+    for line in process.stdout:
+        if "latest.pt cannot be written" in line:
+            break
+    assert line.startswith("warning: ")
+    assert line.endswith(
+        "raise the limit of file sizes (ulimit -f). Training goes on and tries again.\n"
+    )
+    assert (path / "checkpoints" / "latest.pt").read_bytes() == before
+    if mended:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limit)
+    _, errors = process.communicate(timeout=300)
+    assert not list(path.rglob("*.tmp"))
+    if mended:
+        assert (process.returncode, errors) == (0, "")
+    else:
+        assert process.returncode == 1
+        assert errors.startswith("error: ")
+        assert errors.count("\n") == 1
+        assert f"continue with --resume {path}" in errors
+        assert resume_here(path, *ONE_PROCESS).code == 0
     assert_same_run(path, finished)
 
 

@@ -1,32 +1,82 @@
 """Files are written as a whole, and read up to their last complete line."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
 import pytest
+import torch
 
+from mtrl_fair.errors import WriteError
+from mtrl_fair.runs.checkpoints import save_checkpoint
 from mtrl_fair.runs.files import (
+    AppendedFile,
     RunError,
     complete_lines,
     flatten,
     parse_object,
+    replacing,
     write_json,
     write_text,
 )
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("size", [10, 1_000_000])
+@pytest.mark.parametrize("kind", ["text", "checkpoint"])
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, kind, size):
+    """Small contents fail when they are flushed; of large ones torch hides the error."""
+    path = tmp_path / "file"
+    path.write_text("old")
+    (tmp_path / "file.tmp").symlink_to("/dev/full")  # where every write finds no space
+    write = {
+        "text": lambda: write_text(path, "x" * size),
+        "checkpoint": lambda: save_checkpoint(path, {"tensor": torch.zeros(size)}),
+    }[kind]
+    with pytest.raises(WriteError, match=r"file cannot be written \(No space left.*free some spa"):
+        write()
+    assert path.read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_another_error_than_of_the_disk_stays_what_it_is(tmp_path):
+    path = tmp_path / "file"
+
+    def interrupted() -> None:
+        with replacing(path) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_be_added_is_added_later_and_once(tmp_path):
+    """A pipe takes a part of the text, and the rest when it has been emptied."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    file = AppendedFile(path)
+    os.set_blocking(file._descriptor, False)
+    lines = [f"{number:0100}\n" for number in range(2000)]
+    with pytest.raises(WriteError, match="pipe cannot be written"):
+        file.append("".join(lines[:1000]))
+    with pytest.raises(WriteError, match="pipe cannot be written"):
+        file.append("".join(lines[1000:]))
+    found = b""
+    while len(found) < sum(map(len, lines)):
+        found += os.read(reader, 1 << 20)
+        with contextlib.suppress(WriteError):
+            file.append()
+    assert found.decode() == "".join(lines)
+    file.close()
+    os.close(reader)
+
+
+def test_json_comes_back(tmp_path):
     path = tmp_path / "config.json"
     write_json(path, {"a": [1, None]})
-    assert json.loads(path.read_text()) == {"a": [1, None]}
-
-    def fail(descriptor):
-        raise OSError("no space left on the device")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="no space"):
-        write_text(path, "half of the new fi")
     assert json.loads(path.read_text()) == {"a": [1, None]}
 
 
