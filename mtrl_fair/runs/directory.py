@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import os
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,11 @@ from mtrl_fair.runs.files import (
     write_json,
     write_text,
 )
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -154,19 +159,27 @@ class RunDirectory:
     def lock(self) -> None:
         """Keeps other programs from writing to this run, until `unlock` or the end of the process.
 
+        Warns where the system or the file system has no locks.
+
         Raises:
             RunError: another process has the lock.
         """
         self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
         try:
+            if fcntl is None:
+                raise OSError("the system has no flock")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.unlock()
             raise RunError(
                 f"another process is training in {self.path}: wait for it, or stop it first"
             ) from None
-        except OSError:
-            pass  # a file system without locks
+        except OSError as error:
+            warnings.warn(
+                f"{self.path} cannot be locked ({error.strerror or error}): see to it that no other"
+                " program trains there",
+                stacklevel=2,
+            )
 
     def unlock(self) -> None:
         """Lets others write to this run again."""

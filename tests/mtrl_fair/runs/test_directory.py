@@ -1,6 +1,9 @@
 """Run directories: what is written comes back, and what belongs to another run is refused."""
 
+import errno
+import fcntl
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -107,6 +110,29 @@ def test_a_run_is_of_one_writer_at_a_time(run):
     other.lock()
     with pytest.raises(RunError, match="another process is training"):
         run.lock()
+
+
+def test_where_there_are_no_locks_the_user_is_told(run, monkeypatch):
+    run.unlock()
+
+    def without(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    with pytest.warns(
+        UserWarning, match=r"cannot be locked \(No locks available\): see to it that"
+    ):
+        run.lock()
+    run.unlock()
+    monkeypatch.setattr("mtrl_fair.runs.directory.fcntl", None)  # as on Windows
+    with pytest.warns(UserWarning, match=r"cannot be locked \(the system has no flock\)"):
+        run.lock()
+
+
+@pytest.mark.process
+def test_runs_can_be_imported_without_fcntl():
+    code = "import sys; sys.modules['fcntl'] = None; import mtrl_fair.runs, mtrl_fair.supervised"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.process
