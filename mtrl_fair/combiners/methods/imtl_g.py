@@ -13,6 +13,8 @@ class IMTLG(GramianCombiner):
 
     Source: Liu et al., Towards Impartial Multi-task Learning, 2021.
     Convention: the paper's closed form, whose weights sum to 1 and may be negative.
+    Limits: equal projections need not be positive. The direction can lead uphill for every task,
+    although no two tasks conflict: then the weights of some are negative.
     Departs: gradients that are linearly dependent are handled by a pseudo-inverse; where the
     weights would sum to 0 no direction exists, and they are all 0.
     Needs: the Gramian.

@@ -133,6 +133,17 @@ def test_pareto_stationary_gradients_give_finite_weights(name):
         torch.testing.assert_close(found, torch.tensor([-0.3 / 1.16, 0.0]).double())
 
 
+def test_imtl_g_may_lead_uphill_for_every_task_though_none_conflict():
+    """What its description warns of; no other method does."""
+    rows = torch.tensor([[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.1, 0.1, 0.02]])
+    for name in COMBINERS:
+        direction, info = make(name, tasks=3).combine(rows, losses_of(tasks=3).float().abs())
+        assert info.conflicts == 0
+        assert ((rows @ direction < 0) if name == "imtl_g" else (rows @ direction > 0)).all()
+    _, info = make("imtl_g", tasks=3).combine(rows, torch.ones(3))
+    assert (info.weights < 0).any()
+
+
 @pytest.mark.parametrize("name", [name for name in GRAMIAN if name != "pcgrad"])
 def test_gramians_are_solved_entry_by_entry(name):
     rows = torch.stack([jacobian(seed) for seed in range(6)]).view(2, 3, K, -1)
