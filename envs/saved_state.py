@@ -36,6 +36,20 @@ def describe_rows(task_set: TaskSet, reward_version: str) -> list[str]:
     return descriptions
 
 
+def check_simulator(state: Mapping[str, Any], version: str) -> None:
+    """Raises ValueError if a state was saved with another version of mujoco than this one.
+
+    A state holds actions that are repeated, and another version computes other contacts: objects
+    would lie elsewhere. States of early commits do not say which version saved them.
+    """
+    saved = state.get("mujoco", version)
+    if saved != version:
+        raise ValueError(
+            f"the saved state is of mujoco {saved}, but mujoco {version} is installed, which"
+            f" computes other contacts: install mujoco=={saved} to continue exactly"
+        )
+
+
 def check_saved_state(
     state: Mapping[str, Any],
     task_names: Sequence[str],

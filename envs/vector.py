@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn, TypeAlias, TypedDict, get_args
 
 import gymnasium
+import mujoco
 import numpy as np
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -19,7 +20,7 @@ from envs.costs import assign_tasks
 from envs.goal_order import GoalOrder, NextGoals
 from envs.row import RESET, RESTORE, STEP, EnvironmentRowSpec
 from envs.row_arrays import RowArrays
-from envs.saved_state import check_saved_state, describe_rows
+from envs.saved_state import check_saved_state, check_simulator, describe_rows
 from envs.tasks import TaskSet
 from envs.workers.memory import open_memory
 from envs.workers.pool import WorkerPool
@@ -270,6 +271,7 @@ class MetaWorldVectorEnv(VectorEnv):
         shared = self._shared
         return {
             "tasks": describe_rows(self._task_set, self.reward_version),
+            "mujoco": mujoco.__version__,
             "generators": self._next_goals.state_dict(),
             "goal": shared.goal.copy(),
             "next_goal": shared.next_goal.copy(),
@@ -287,13 +289,14 @@ class MetaWorldVectorEnv(VectorEnv):
         """Continues exactly where `state_dict` was taken; returns the current observation [K, 39].
 
         Raises:
-            ValueError: the state of other tasks, goals or rewards, or of longer episodes, or none
-                that `state_dict` gives. Nothing was changed.
+            ValueError: the state of other tasks, goals or rewards, of another version of mujoco, or
+                of longer episodes, or none that `state_dict` gives. Nothing was changed.
         """
         self._check_ready("load_state_dict")
         rows = describe_rows(self._task_set, self.reward_version)
         if state["tasks"] != rows:
             raise ValueError(f"the saved state is of {state['tasks']}, this environment of {rows}")
+        check_simulator(state, mujoco.__version__)
         saved = check_saved_state(state, self.task_names, self.num_goals, self.max_episode_steps)
         self._needs_reset[:] = True  # until it is done: an interrupt may come in between
         self._next_goals.load_state_dict(state["generators"])
@@ -319,9 +322,12 @@ class MetaWorldVectorEnv(VectorEnv):
         """
         # A refusal, nothing to come: gymnasium's error for what an environment does not offer.
         raise NotImplementedError(
-            "this environment does not render: repeat the actions in the package's own environment,"
-            " gymnasium.make('Meta-World/MT1', env_name=..., render_mode='rgb_array'), which"
-            " computes the same"
+            "this environment does not render: repeat the actions of an episode in the package's"
+            " own environment, env = gymnasium.make('Meta-World/MT1', env_name=...,"
+            " render_mode='rgb_array'), after"
+            " env.get_wrapper_attr('toggle_sample_tasks_on_reset')(False) and"
+            " env.unwrapped.set_task(goal), with the episode's goal: that of row k is"
+            " task_set.goals[k][state_dict()['goal'][k]]"
         )
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> NoReturn:

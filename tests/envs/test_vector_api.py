@@ -174,6 +174,21 @@ def test_a_step_before_the_first_reset_of_every_row_is_refused(make, pair):
     venv.step(ZERO)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of gymnasium's checker, about the package
+def test_an_episode_can_be_repeated_where_render_says(short, pair):
+    first, _ = short.reset()
+    goals = short.state_dict()["goal"]
+    actions = random_actions(19)
+    found = [first, *(short.step(action)[0] for action in actions)]
+    for row, name in enumerate(PAIR):
+        env = gymnasium.make("Meta-World/MT1", env_name=name)
+        env.get_wrapper_attr("toggle_sample_tasks_on_reset")(False)
+        env.unwrapped.set_task(pair.goals[row][goals[row]])
+        repeated = [env.reset()[0], *(env.step(action[row])[0] for action in actions)]
+        np.testing.assert_array_equal(np.float32(repeated), [each[row] for each in found])
+        env.close()
+
+
 def test_what_workers_cannot_do_is_refused_with_a_way_out(short):
     # NotImplementedError is gymnasium's for what an environment does not offer; nothing is to come.
     with pytest.raises(NotImplementedError, match="render_mode='rgb_array'"):

@@ -2,6 +2,7 @@
 
 import pickle
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -70,6 +71,17 @@ def test_a_state_that_does_not_fit_is_refused(make, short, pair):
     with pytest.raises(ValueError, match="has episodes of 500 steps, this environment of 20"):
         short.load_state_dict(longer.state_dict())
     assert_same(short.state_dict(), before)
+
+
+def test_the_state_of_another_mujoco_is_refused(short):
+    """Its contacts are others, so the same actions lead elsewhere."""
+    short.reset(seed=5)
+    state = short.state_dict()
+    assert state["mujoco"] == mujoco.__version__
+    with pytest.raises(ValueError, match=r"state is of mujoco 3.2.9.*install mujoco==3.2.9"):
+        short.load_state_dict(state | {"mujoco": "3.2.9"})
+    early = {key: value for key, value in state.items() if key != "mujoco"}
+    short.load_state_dict(early)  # did not say
 
 
 def test_the_state_of_other_goals_is_refused(make, short):
