@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Any
 
 from envs import Evaluation
@@ -37,6 +38,8 @@ def evaluation_rows(evaluation: Evaluation) -> list[tuple[str, float, int, float
 def evaluation_summary(evaluation: Evaluation, step: int, checkpoint: str) -> dict[str, Any]:
     """Returns an evaluation as `evaluate.py` writes it.
 
+    With the versions that its numbers depend on: another mujoco computes other contacts.
+
     Args:
         evaluation: of a run's policy.
         step: the step of the checkpoint.
@@ -56,5 +59,6 @@ def evaluation_summary(evaluation: Evaluation, step: int, checkpoint: str) -> di
         "mean_success": evaluation.mean_success,
         "step": step,
         "checkpoint": checkpoint,
+        "versions": {name: metadata.version(name) for name in ("metaworld", "mujoco")},
         "tasks": tasks,
     }

@@ -2,7 +2,9 @@
 
 import csv
 import json
+from importlib.metadata import version
 
+import mujoco
 import pytest
 
 from scripts import evaluate, train
@@ -24,6 +26,7 @@ def test_evaluate_prints_a_table_and_writes_json(finished, tmp_path):
     written = json.loads(output.read_text())
     assert (written["step"], written["checkpoint"]) == (240, "latest")
     assert list(written["tasks"]) == list(TASKS)
+    assert written["versions"] == {"metaworld": version("metaworld"), "mujoco": mujoco.__version__}
     # The same function and the same goals as the training's last evaluation.
     with (finished / "evaluations.csv").open(newline="") as file:
         last = [row for row in csv.DictReader(file) if row["step"] == "240"]
