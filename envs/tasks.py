@@ -90,12 +90,15 @@ def check_goals_of(goals_of: str | None, tasks: str | Sequence[str]) -> None:
         return
     check_name("benchmark", goals_of, BENCHMARKS)
     if isinstance(tasks, str) and tasks in BENCHMARKS and tasks != goals_of:
-        raise ValueError(f"{tasks} has goals of its own, not those of {goals_of}: leave them out")
-    missing = [name for name in task_names(tasks) if name not in task_names(goals_of)]
+        raise ValueError(
+            f"goals_of is {goals_of}, but {tasks} has goals of its own: leave goals_of out"
+        )
+    available = task_names(goals_of)
+    missing = [name for name in task_names(tasks) if name not in available]
     if missing:
         raise ValueError(
-            f"{goals_of} has no goals of {', '.join(missing)}: choose a benchmark that has, or"
-            " the tasks' own goals"
+            f"goals_of is {goals_of}, which has no {', '.join(missing)}: choose a benchmark that"
+            " has, such as mt50, or leave goals_of out"
         )
 
 

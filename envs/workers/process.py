@@ -19,11 +19,8 @@ from envs.workers.worker import FAILED
 CLOSE_TIMEOUT = 5.0
 """Seconds that workers have to end by themselves once their pipes have closed."""
 
-IGNORED_SIGNALS = (
-    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
-    *(signal.SIGUSR1, signal.SIGUSR2),
-)
-"""`mtrl_fair.signals.STOP_SIGNALS`, which takes seconds to import."""
+IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Those of `mtrl_fair.signals`. A worker does not import `mtrl_fair`, which takes seconds."""
 
 SINGLE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"

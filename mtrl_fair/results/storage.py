@@ -101,6 +101,7 @@ def _read_member(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
         return archive.read(name)
     except KeyError:
         raise RunError(f"{path} has no {name}: restore the file") from None
+    # zipfile raises NotImplementedError for a compression that it does not know.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise RunError(f"{path} is damaged at {name} ({error}): restore the file") from error
 

@@ -16,6 +16,7 @@ from mtrl_fair.errors import RunError
 from mtrl_fair.machine import describe_machine
 from mtrl_fair.runs.checkpoints import BEST, LATEST, load_checkpoint, save_checkpoint
 from mtrl_fair.runs.files import (
+    AppendedFile,
     complete_lines,
     flatten,
     make_folder,
@@ -63,7 +64,7 @@ class RunDirectory:
         self.path = path
         self.config = dict(config)
         self.kind = kind
-        self._unwritten = ""
+        self._evaluations = AppendedFile(path / "evaluations.csv")
         self._lock: int | None = None
 
     @classmethod
@@ -239,15 +240,11 @@ class RunDirectory:
         """Adds rows to `evaluations.csv`, given without their first column, the step.
 
         Raises:
-            WriteError: it cannot be written. The file is as it was, and the next evaluation adds
-                these rows, too.
+            WriteError: it cannot be written. The next evaluation adds these rows, too.
         """
-        path = self.path / "evaluations.csv"
         text = io.StringIO()
         csv.writer(text).writerows((step, *row) for row in rows)
-        self._unwritten += text.getvalue()
-        write_text(path, "".join(complete_lines(path)) + self._unwritten)
-        self._unwritten = ""
+        self._evaluations.append(text.getvalue())
 
     def evaluations(self) -> list[dict[str, str]]:
         """Returns the complete rows of `evaluations.csv`.

@@ -96,7 +96,6 @@ class AppendedFile:
     def __init__(self, path: Path):
         self.path = path
         self._pending = b""
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def append(self, text: str = "") -> None:
         """Writes a text, and before it what could not be written earlier.
@@ -106,14 +105,11 @@ class AppendedFile:
         """
         self._pending += text.encode()
         try:
-            while self._pending:  # a full disk may take a part
-                self._pending = self._pending[os.write(self._descriptor, self._pending) :]
+            with self.path.open("ab", buffering=0) as file:
+                while self._pending:  # a full disk may take a part
+                    self._pending = self._pending[file.write(self._pending) :]
         except OSError as error:
             raise cannot_be_written(self.path, error) from error
-
-    def close(self) -> None:
-        """Closes the file; what could not be written is lost."""
-        os.close(self._descriptor)
 
 
 def make_folder(path: Path, *, numbered: bool = False) -> Path:

@@ -54,13 +54,12 @@ class MetricLogger:
             writer.flush()
 
     def close(self) -> None:
-        """Closes both files; what cannot be written then is lost."""
+        """Closes TensorBoard's file; what cannot be written then is lost, as `flush` has said."""
         if self._writer is not None:
             with contextlib.suppress(OSError):
                 self._writer.close()
         with contextlib.suppress(WriteError):
             self._file.append()
-        self._file.close()
 
     @contextlib.contextmanager
     def _events(self) -> Iterator[SummaryWriter]:

@@ -79,7 +79,7 @@ class PlainReporter:
         self.console.print(evaluation_table(evaluation, f"evaluation at step {step}"))
 
     def warning(self, text: str) -> None:
-        self.console.print(f"warning: {text}")
+        self.console.print(f"warning: {text}", markup=False)
 
 
 class LiveReporter:
@@ -121,7 +121,8 @@ class LiveReporter:
         self.status = "training"
 
     def warning(self, text: str) -> None:
-        self.console.print(f"warning: {text}", style="bold")  # above what stays in place
+        # It appears above what stays in place.
+        self.console.print(f"warning: {text}", style="bold", markup=False)
 
     def render(self) -> Group:
         head = Table.grid(padding=(0, 2))

@@ -128,7 +128,7 @@ class TrainingLoop:
             self.save()
             return self.config.is_finished(self.step, self.best_success, self.evaluated_step)
         except NonFiniteError:
-            with self._write_later():
+            with self._warn_if_unwritten("The state at this moment is lost"):
                 self.run_directory.save_checkpoint(LAST_FINITE, self.state_dict())
             raise
         finally:
@@ -144,7 +144,7 @@ class TrainingLoop:
         """
         self.agent.check()
         if self.logger is not None:
-            with self._write_later():
+            with self._warn_if_unwritten():
                 self.logger.flush()
         self.seconds = time.monotonic() - self.started
         self.run_directory.save_checkpoint(LATEST, self.state_dict())
@@ -230,18 +230,20 @@ class TrainingLoop:
                 scalars[key] = float(values)
         scalars |= self.episodes.take(self.envs.task_names)
         self.latest_metrics = {}
-        with self._write_later():
+        with self._warn_if_unwritten():
             self.logger.log(self.step, scalars)
         self.reporter.metrics(self.step, scalars)
         self.clock, self.clock_step = time.monotonic(), self.step
 
     @contextlib.contextmanager
-    def _write_later(self) -> Iterator[None]:
-        """Goes on where a file cannot be written: nothing is lost if the user mends that."""
+    def _warn_if_unwritten(
+        self, consequence: str = "Training goes on and tries again"
+    ) -> Iterator[None]:
+        """Goes on where a file cannot be written, and says what follows."""
         try:
             yield
         except WriteError as error:
-            self.reporter.warning(f"{error}. Training goes on and tries again.")
+            self.reporter.warning(f"{error}. {consequence}.")
 
     def _limits_reached(self) -> list[str]:
         return self.config.limits_reached(self.step, self.best_success)
@@ -268,17 +270,17 @@ class TrainingLoop:
             return False
         seconds = round(time.monotonic() - self.started, 1)
         scalars = evaluation_scalars(evaluation) | {"charts/seconds": seconds}
-        with self._write_later():
+        with self._warn_if_unwritten():
             self.logger.log(self.step, scalars)
-        with self._write_later():
+        with self._warn_if_unwritten():
             self.run_directory.add_evaluation(self.step, evaluation_rows(evaluation))
         self.evaluated_step = self.step
         if evaluation.mean_success > self.best_success:
             self.best_success = evaluation.mean_success
-            with self._write_later():
+            with self._warn_if_unwritten("It keeps the policy of an earlier evaluation"):
                 best = {"step": self.step, "agent": self.agent.state_dict()}
                 self.run_directory.save_checkpoint(BEST, best)
-        with self._write_later():
+        with self._warn_if_unwritten():
             self.save()
         self.reporter.evaluation(self.step, evaluation)
         self.clock += time.monotonic() - started  # steps per second are those of training

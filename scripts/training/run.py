@@ -139,10 +139,12 @@ def divergence(
         when = f"in the {config.log_every} steps before {step + 1}"
     has_bound = "combining.actor_min_loss" not in unused_settings(config)
     bound = ", a lower --combining.actor-min-loss" if has_bound else ""
+    last = run.checkpoint_path(LAST_FINITE)
+    finite = f", {last} the last finite one" if last.exists() else ""  # the disk may be full
     return (
         f"the {what} of {names} is not finite {when}. Training stopped."
-        f" {run.checkpoint_path(LATEST)} holds the last evaluation's state,"
-        f" {run.checkpoint_path(LAST_FINITE)} the last finite one. Start a new run with lower"
+        f" {run.checkpoint_path(LATEST)} holds the last evaluation's state{finite}."
+        " Start a new run with lower"
         " learning rates (--agent.critic-learning-rate) or a gradient clip"
         f" (--agent.max-grad-norm){bound}"
     )

@@ -49,8 +49,12 @@ def test_goals_of_named_tasks_are_one_set_of_positions_and_not_the_benchmark_s(m
     ("names", "goals_of", "message"),
     [
         (PAIR, "mt11", "unknown benchmark 'mt11': did you mean mt10"),
-        (("reach-v3", "push-wall-v3"), "mt10", "mt10 has no goals of push-wall-v3: choose"),
-        ("mt25", "mt10", "mt25 has goals of its own, not those of mt10"),
+        (
+            ("reach-v3", "push-wall-v3"),
+            "mt10",
+            "goals_of is mt10, which has no push-wall-v3: choose",
+        ),
+        ("mt25", "mt10", "goals_of is mt10, but mt25 has goals of its own"),
     ],
 )
 def test_goals_that_a_benchmark_does_not_have_are_refused(names, goals_of, message):

@@ -17,6 +17,12 @@ ROOT = Path(__file__).parents[2]
 SCHEDULERS = [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
 
 
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch):
+    """Else SIGHUP would redirect the output of pytest itself, where it has a terminal."""
+    monkeypatch.setattr(os, "isatty", lambda descriptor: False)
+
+
 @pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_each_is_a_request_to_stop(number):
     with restored_process():

@@ -4,91 +4,22 @@ Most tests run its trainings in this process, one after the other. Those that ar
 start the program, whose trainings run in processes.
 """
 
-import contextlib
 import csv
-import io
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mtrl_fair.signals import STOP_SIGNALS
 from mtrl_fair.supervised.benchmarks import digits
-from mtrl_fair.supervised.jobs import run_job
 from mtrl_fair.supervised.registry import BENCHMARKS, NOT_TESTED_ON_REAL_DATA
 from scripts import supervised
+from tests.scripts.supervised_commands import results, run, run_here
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
 FAST = ("--epochs", "1", "--batch-size", "250")
 SINGLE = ("single-task-left-seed0", "single-task-right-seed0")
 PAIRS = digits.PAIRS
-
-
-def jobs_here(jobs, processes, display, should_stop):
-    """`run_jobs` without processes."""
-    outcomes = {}
-    for job in jobs:
-        if should_stop():
-            break
-        display.started(job)
-        outcomes[job.name] = run_job(
-            job, lambda progress, job=job: display.progress(job, progress), should_stop
-        )
-        display.ended(job, outcomes[job.name])
-    return outcomes
-
-
-def run_here(*words, jobs=jobs_here):
-    """(exit code, output, errors) of the command, with its trainings in this process."""
-    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    output, errors, code = io.StringIO(), io.StringIO(), 0
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(output),
-        contextlib.redirect_stderr(errors),
-    ):
-        patch.setattr(supervised, "run_jobs", jobs)
-        try:
-            supervised.main(list(map(str, words)))
-        except SystemExit as end:
-            code = end.code
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-    return code, output.getvalue(), errors.getvalue()
-
-
-def start(*words):
-    """The program, at the head of a group of processes, as a terminal starts it."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / "supervised.py"), *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-        start_new_session=True,
-    )
-
-
-def run(*words):
-    process = start(*words)
-    output, errors = process.communicate(timeout=240)
-    return process.returncode, output, errors
-
-
-def wait_for(condition):
-    until = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def refused(capsys, *words) -> str:
@@ -99,13 +30,6 @@ def refused(capsys, *words) -> str:
     assert caught.value.code == 2
     assert output.err.startswith("error: ")
     return output.err
-
-
-def results(folder):
-    return {
-        path.parent.name: json.loads(path.read_text())["values"]
-        for path in folder.glob("*/results.json")
-    }
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -175,7 +99,7 @@ def test_runs_are_configured_as_asked(finished):
 def test_the_glossary_has_every_key_and_no_other(finished):
     folder, _ = finished
     written = set(EventAccumulator(str(folder / "fairgrad-seed0")).Reload().Tags()["scalars"])
-    document = (ROOT / "docs" / "metrics.md").read_text().split("## The supervised trainer")[1]
+    document = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text().split("## The supervised trainer")[1]
     documented = set()
     for line in document.splitlines():
         if line.startswith("| `"):
@@ -209,108 +133,6 @@ def test_a_finished_comparison_is_shown_again(finished):
     assert (code, errors) == (0, "")
     assert "trainings: 0 (0 on a single task)" in again
     assert again.splitlines()[3:] == output.splitlines()[-len(again.splitlines()) + 3 :]
-
-
-TWO = ("toy", "--epochs", "4", "--batch-size", "8")
-TWO += ("--compare", "ls", "rlw", "--jobs", "1")
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("supervised") / "whole"
-    code, _, errors = run_here(*TWO, "--run-dir", folder)
-    assert (code, errors) == (0, "")
-    return folder
-
-
-def assert_resumes(folder, uninterrupted):
-    """A resume reaches the numbers of the comparison that was not interrupted."""
-    assert not results(folder)
-    # A worker whose parent was killed stops by itself and lets the run go.
-    until = time.monotonic() + 60
-    while (outcome := run_here("--resume", folder))[0] != 0:
-        assert "another process is training" in outcome[2]
-        assert time.monotonic() < until
-        time.sleep(0.5)
-    assert results(folder) == results(uninterrupted)
-    for name in ("ls-seed0", "rlw-seed0"):
-        evaluations = [p / name / "evaluations.csv" for p in (folder, uninterrupted)]
-        assert evaluations[0].read_text() == evaluations[1].read_text()
-
-
-@pytest.mark.process
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_comparisons_go_on_where_they_were(uninterrupted, tmp_path, number):
-    folder = tmp_path / "run"
-    process = start(*TWO, "--run-dir", folder)
-    metrics = folder / "ls-seed0" / "metrics.jsonl"
-    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 1)
-    if number == signal.SIGINT:  # as a terminal does it: to every process
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
-    output, errors = process.communicate(timeout=120)
-    if number != signal.SIGKILL:
-        assert process.returncode == 130, errors
-        assert f"--resume {folder}" in output
-        assert "Traceback" not in errors
-    assert_resumes(folder, uninterrupted)
-
-
-@pytest.mark.slow
-def test_a_sigterm_saves_and_a_second_one_changes_nothing(uninterrupted, tmp_path):
-    sent = []
-
-    def terminated(jobs, processes, display, should_stop):
-        class Terminating:
-            started, ended = display.started, display.ended
-
-            def progress(self, job, progress):
-                display.progress(job, progress)
-                if progress.epoch == 1 and len(sent) < 2:
-                    sent.append(signal.raise_signal(signal.SIGTERM))
-
-        return jobs_here(jobs, processes, Terminating(), should_stop)
-
-    folder = tmp_path / "run"
-    code, output, errors = run_here(*TWO, "--run-dir", folder, jobs=terminated)
-    assert sent
-    assert (code, errors) == (130, "")
-    assert "ls-seed0  stopped  (1 of 2)" in output
-    assert "2 of 2 trainings are not finished. Continue with:" in output
-    assert f"--resume {folder}" in output
-    assert_resumes(folder, uninterrupted)
-
-
-def test_a_second_ctrl_c_interrupts(tmp_path):
-    def interrupted(jobs, processes, display, should_stop):
-        signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)  # some programs send two
-        assert should_stop()
-        signal.raise_signal(signal.SIGINT)
-
-    folder = tmp_path / "run"
-    code, _, errors = run_here("toy", "--run-dir", folder, jobs=interrupted)
-    wanted = f"error: interrupted. Continue from the last epochs with --resume {folder}\n"
-    assert (code, errors) == (130, wanted)
-
-
-@pytest.mark.process
-@pytest.mark.parametrize(
-    "seconds",
-    [0.5, pytest.param(1.5, marks=pytest.mark.long), pytest.param(2.5, marks=pytest.mark.long)],
-)
-def test_a_ctrl_c_while_processes_start_is_no_error(tmp_path, seconds):
-    folder = tmp_path / "run"
-    process = start("toy", "--compare", "ls", "rlw", "--jobs", "2", "--run-dir", folder)
-    wait_for(lambda: (folder / "comparison.json").exists())
-    time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGINT)
-    time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGTERM)  # as `timeout` does, on top of it
-    output, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors) == (130, "")
-    assert f"--resume {folder}" in output
 
 
 def test_a_result_that_was_damaged_is_named(finished, tmp_path):

@@ -28,7 +28,7 @@ def exits_with_2(script, arguments: list[str], capsys) -> str:
         (["--tasks", "reach-v3", "--tasks", "push-v3"], "--tasks is given 2 times"),
         (
             ["--tasks", "push-wall-v3", "--environment.goals-of", "mt10"],
-            "mt10 has no goals of push-wall-v3",
+            "goals_of is mt10, which has no push-wall-v3",
         ),
         (["--eval_every=9", "--eval-every", "8"], "--eval-every is given 2 times"),
         (["--combiner", "pcgard"], "unknown combiner 'pcgard'"),

@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-import os
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,26 +53,32 @@ def test_another_error_than_of_the_disk_stays_what_it_is(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@contextlib.contextmanager
+def file_sizes_limited_to(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_what_could_not_be_added_is_added_later_and_once(tmp_path):
-    """A pipe takes a part of the text, and the rest when it has been emptied."""
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    """The file takes a part of the text up to the limit of its size, and the rest without it."""
+    path = tmp_path / "metrics.jsonl"
     file = AppendedFile(path)
-    os.set_blocking(file._descriptor, False)
-    lines = [f"{number:0100}\n" for number in range(2000)]
-    with pytest.raises(WriteError, match="pipe cannot be written"):
-        file.append("".join(lines[:1000]))
-    with pytest.raises(WriteError, match="pipe cannot be written"):
-        file.append("".join(lines[1000:]))
-    found = b""
-    while len(found) < sum(map(len, lines)):
-        found += os.read(reader, 1 << 20)
-        with contextlib.suppress(WriteError):
-            file.append()
-    assert found.decode() == "".join(lines)
-    file.close()
-    os.close(reader)
+    lines = [f"{number:099}\n" for number in range(20)]
+    file.append(lines[0])
+    with file_sizes_limited_to(550):
+        for line in lines[1:10]:
+            with contextlib.suppress(WriteError):
+                file.append(line)
+        with pytest.raises(WriteError, match=r"metrics.jsonl cannot be written \(File too large\)"):
+            file.append(lines[10])
+        assert path.stat().st_size == 550
+    for line in lines[11:]:
+        file.append(line)
+    assert path.read_text() == "".join(lines)
 
 
 def test_json_comes_back(tmp_path):

@@ -1,6 +1,7 @@
 """What the loop stores and keeps, on a stand-in environment whose every number says what it is."""
 
 import csv
+import io
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from mtrl_fair.runs.metrics import MetricLogger
 from scripts.training import loop as loop_module
 from scripts.training.display import LiveReporter, PlainReporter
 from scripts.training.loop import TrainingLoop
+from scripts.training.run import divergence
 from tests.scripts.same_states import assert_same_states
 
 K, HORIZON = 2, 3
@@ -376,6 +378,59 @@ def test_a_value_that_is_not_finite_never_reaches_the_replay(tmp_path, evaluatio
     assert loop.replay.size == 5
     assert loop.run_directory.load_checkpoint("latest")["step"] == 4  # the last evaluation's
     assert loop.run_directory.load_checkpoint("last_finite")["step"] == 5
+
+
+def fill_disk(run: RunDirectory, *names: str) -> None:
+    """Makes every write of these checkpoints fail once for want of space."""
+    for name in names:
+        (run.path / "checkpoints" / f"{name}.pt.tmp").symlink_to("/dev/full")
+
+
+def test_what_a_full_disk_costs_is_said(tmp_path, evaluations):
+    """The best policy's checkpoint is not tried again, the latest one is."""
+    output = io.StringIO()
+    loop = make_loop(tmp_path, PlainReporter(Console(file=output, width=1000), 10))
+    save, filled = loop.save, []
+
+    def first_save() -> None:
+        save()
+        if not filled:
+            filled.append(fill_disk(loop.run_directory, "latest", "best"))
+
+    loop.save = first_save
+    assert loop.run()
+    warnings = [line for line in output.getvalue().splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 2
+    for line, name, consequence in zip(
+        warnings,
+        ("best", "latest"),
+        ("It keeps the policy of an earlier evaluation.", "Training goes on and tries again."),
+        strict=True,
+    ):
+        assert f"{name}.pt cannot be written (No space left on device): free some space" in line
+        assert line.endswith(consequence)
+    assert loop.run_directory.load_checkpoint("latest")["step"] == 10
+    assert loop.run_directory.load_checkpoint("best")["step"] == 8
+    assert len(loop.run_directory.evaluations()) == 3 * K
+
+
+def test_a_last_finite_state_that_cannot_be_kept_is_no_reason_to_hide_the_error(
+    tmp_path, evaluations
+):
+    output = io.StringIO()
+    loop = make_loop(tmp_path, PlainReporter(Console(file=output, width=1000), 10))
+    fill_disk(loop.run_directory, "last_finite")
+
+    def not_finite() -> None:
+        raise NonFiniteError("critic loss", [1])
+
+    loop.update = not_finite
+    with pytest.raises(NonFiniteError, match="critic loss of task 1"):
+        loop.run()
+    assert "last_finite.pt cannot be written" in output.getvalue()
+    assert "The state at this moment is lost." in output.getvalue()
+    message = divergence("x", "y", loop.config, loop.run_directory, 3, torch.device("cpu"))
+    assert "last_finite.pt" not in message
 
 
 def test_the_live_display_shows_progress_success_losses_and_weights(tmp_path, evaluations):
