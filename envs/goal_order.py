@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 GoalOrder: TypeAlias = Literal["random", "sequential"]
 
@@ -28,25 +28,17 @@ class NextGoals:
             raise ValueError(f"goal_order is {order!r}, expected 'random' or 'sequential'")
         self.order = order
         self.num_goals = num_goals
-        self._generators: list[np.random.Generator] = []
+        self._generators: dict[int, np.random.Generator] = {}
 
-    def seed(self, seed: int | np.integer | Sequence[int] | np.ndarray) -> list[int]:
-        """Starts the order anew and returns the first goal of each row.
+    def seed(self, seeds: Mapping[int, int]) -> dict[int, int]:
+        """Starts the order of some rows anew; returns their first goals.
 
         Args:
-            seed: one for all rows, or one for each.
-
-        Raises:
-            ValueError: another number of seeds, or a negative one. Nothing was changed.
+            seeds: of each such row.
         """
-        num_rows = len(self.num_goals)
-        seeds: list[Any] = [seed] * num_rows if isinstance(seed, int | np.integer) else list(seed)
-        if len(seeds) != num_rows:
-            raise ValueError(f"{len(seeds)} seeds were given, expected one or {num_rows}")
-        self._generators = [
-            np.random.default_rng([row_seed, row]) for row, row_seed in enumerate(seeds)
-        ]
-        return [self.after(row, -1) for row in range(num_rows)]
+        for row, seed in seeds.items():
+            self._generators[row] = np.random.default_rng([seed, row])
+        return {row: self.after(row, -1) for row in seeds}
 
     def after(self, row: int, goal: int) -> int:
         """Returns the goal that a row visits after another one; after -1, its first one."""
@@ -56,9 +48,31 @@ class NextGoals:
 
     def state_dict(self) -> list[Mapping[str, Any]]:
         """Returns the state of each row's generator."""
-        return [generator.bit_generator.state for generator in self._generators]
+        return [generator.bit_generator.state for generator in self._generators.values()]
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Continues where `state_dict` was taken."""
-        for generator, state in zip(self._generators, states, strict=True):
+        for generator, state in zip(self._generators.values(), states, strict=True):
             generator.bit_generator.state = state
+
+
+def row_seeds(seed: object, mask: Bool[np.ndarray, " row"]) -> dict[int, int]:
+    """Returns the seed of each row of a mask that has one.
+
+    Args:
+        seed: one for all rows, or one or None for each; None is no seed.
+        mask: the rows that are seeded.
+
+    Raises:
+        ValueError: another number of seeds, or one that is not a whole number of at least 0.
+    """
+    if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
+        seeds: list[Any] = list(seed)
+    else:
+        seeds = [seed] * len(mask)
+    if len(seeds) != len(mask):
+        raise ValueError(f"{len(seeds)} seeds were given, expected one or {len(mask)}")
+    for each in seeds:
+        if each is not None and not (isinstance(each, int | np.integer) and each >= 0):
+            raise ValueError(f"a seed is {each!r}, expected a whole number of at least 0, or None")
+    return {row: int(seeds[row]) for row in np.flatnonzero(mask).tolist() if seeds[row] is not None}

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from typing_extensions import Unpack
 
+from envs.options import RewardVersion, VectorOptions
 from envs.tasks import TaskSet
-from envs.vector import MetaWorldVectorEnv, RewardVersion, VectorOptions
+from envs.vector import MetaWorldVectorEnv
 
 
 def make_vec(

@@ -29,7 +29,6 @@ class EnvironmentRowSpec(NamedTuple):
     goals: Sequence[metaworld.Task]
     reward_version: str
     max_episode_steps: int
-    terminate_on_success: bool
     all_infos: bool
 
     def make(self, arrays: RowArrays) -> EnvironmentRow:
@@ -58,6 +57,7 @@ class EnvironmentRow:
         arrays.observation[row] = self.resets.reset(goal, self.spec.goals[goal])
         arrays.goal[row] = goal
         arrays.elapsed[row] = 0
+        self._return = 0.0
 
     def advance(self) -> None:
         """Does the first half of a step: its simulation."""
@@ -66,15 +66,16 @@ class EnvironmentRow:
     def observe(self) -> None:
         """Does the second half of a step: its results.
 
-        An episode that ends leaves its last observation in `final_observation` and starts the next
-        one (SAME_STEP).
+        An episode that ends leaves its last observation in `final_observation`, its return and its
+        length, and starts the next one (SAME_STEP).
         """
         row, arrays = self.spec.row, self.arrays
         elapsed = arrays.elapsed[row] + 1
         self._episode_actions[elapsed - 1] = self._action
         observation, reward, info = self.env.observe(self._action)
+        self._return += reward
         success = bool(info["success"])
-        terminated = self.spec.terminate_on_success and success
+        terminated = success and arrays.terminate_on_success[row]
         truncated = elapsed >= arrays.horizon[row]
         arrays.elapsed[row] = elapsed
         arrays.reward[row] = reward
@@ -85,6 +86,8 @@ class EnvironmentRow:
             arrays.info[row] = [info[key] for key in INFO_KEYS]
         if terminated or truncated:
             arrays.final_observation[row] = observation
+            arrays.final_return[row] = self._return
+            arrays.final_elapsed[row] = elapsed
             arrays.horizon[row] = self.spec.max_episode_steps
             self.reset()
         else:
@@ -98,7 +101,8 @@ class EnvironmentRow:
         elapsed = int(self.arrays.elapsed[self.spec.row])
         self.reset()
         for action in self._episode_actions[:elapsed].copy():
-            self._observation[:] = self.env.step(action)[0]
+            self._observation[:], reward, *_ = self.env.step(action)
+            self._return += reward
         self.arrays.elapsed[self.spec.row] = elapsed
 
     PHASES: ClassVar[Mapping[bytes, Sequence[tuple[str, Callable[[EnvironmentRow], None]]]]] = {

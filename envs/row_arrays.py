@@ -36,6 +36,8 @@ class RowArrays(SharedArrays):
             [
                 ("results", results_layout(num_rows)),
                 ("final_observation", np.float32, (num_rows, OBSERVATION_SIZE)),
+                ("final_return", np.float64, num_rows),
+                ("final_elapsed", np.int64, num_rows),
                 ("info", np.float64, (num_rows, len(INFO_KEYS))),
                 ("low", np.float64, (num_rows, OBSERVATION_SIZE)),
                 ("high", np.float64, (num_rows, OBSERVATION_SIZE)),
@@ -43,6 +45,7 @@ class RowArrays(SharedArrays):
                 ("next_goal", np.int64, num_rows),
                 ("elapsed", np.int64, num_rows),
                 ("horizon", np.int64, num_rows),
+                ("terminate_on_success", np.bool_, num_rows),
                 ("action", np.float32, (num_rows, ACTION_SIZE)),
                 ("episode_actions", np.float32, (num_rows, MAX_EPISODE_STEPS, ACTION_SIZE)),
             ],
@@ -63,6 +66,10 @@ class RowArrays(SharedArrays):
     success: np.ndarray
     final_observation: np.ndarray
     """The last observation of the row's last episode."""
+    final_return: np.ndarray
+    """The sum of rewards of the row's last episode."""
+    final_elapsed: np.ndarray
+    """The steps of the row's last episode."""
     info: np.ndarray
     """The step's `INFO_KEYS`, where they were asked for."""
     low: np.ndarray
@@ -76,6 +83,8 @@ class RowArrays(SharedArrays):
     """Steps since the row's last reset."""
     horizon: np.ndarray
     """Steps at which the row's episode is truncated."""
+    terminate_on_success: np.ndarray
+    """Whether an episode of the row ends at its first success."""
     action: np.ndarray
     episode_actions: np.ndarray
     """The actions of the row's episode, of which `elapsed` have been taken."""

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import operator
 import os
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NoReturn, TypeAlias, TypedDict, get_args
+from typing import Any, NoReturn, TypeAlias
 
-import gymnasium
 import mujoco
 import numpy as np
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Bool, Float
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from numpy.typing import ArrayLike
 
-from envs.constants import ACTION_SIZE, INFO_KEYS, MAX_EPISODE_STEPS, OBSERVATION_SIZE
+from envs.constants import INFO_KEYS, MAX_EPISODE_STEPS
 from envs.costs import assign_tasks
-from envs.goal_order import GoalOrder, NextGoals
+from envs.goal_order import GoalOrder, NextGoals, row_seeds
+from envs.infos import check_reset_mask, final_infos, with_masks
+from envs.options import RewardVersion, check_options
 from envs.row import RESET, RESTORE, STEP, EnvironmentRowSpec
 from envs.row_arrays import RowArrays
 from envs.saved_state import check_saved_state, check_simulator, describe_rows
+from envs.spaces import action_spaces, observation_spaces
 from envs.tasks import TaskSet
 from envs.workers.memory import open_memory
 from envs.workers.pool import WorkerPool
 from mtrl_fair.machine import usable_cores
-
-RewardVersion: TypeAlias = Literal["v1", "v2"]
 
 Step: TypeAlias = tuple[
     Float[np.ndarray, "row obs"],
@@ -37,34 +38,28 @@ Step: TypeAlias = tuple[
 ]
 
 
-class VectorOptions(TypedDict, total=False):
-    """The keyword arguments of `MetaWorldVectorEnv`. `make_vec` says what they mean."""
-
-    caller_steps: bool
-    max_episode_steps: int
-    stagger: bool
-    goal_order: GoalOrder
-    terminate_on_success: bool
-    all_infos: bool
-    timeout: float
-
-
 class MetaWorldVectorEnv(VectorEnv):
     """A vector environment of Meta-World's tasks, which `make_vec` makes.
 
     Every number is the package's own, bit for bit. Observations are the package's, cast to float32,
     and so are their bounds. Rewards are float64.
 
-    Autoreset is SAME_STEP: where an episode ends, the observation is the next episode's first one,
-    and `infos["final_obs"]` [K, 39] holds the true last one in the rows that the mask
-    `infos["_final_obs"]` [K] marks. `infos["success"]` [K] is the step's own flag, on the last step
-    too, and so are all other infos; `infos["_success"]` marks the rows that were stepped.
+    Autoreset is SAME_STEP, as gymnasium defines it. Where an episode ends, the observation is the
+    next episode's first one. In such a step, `infos["final_obs"]` [K] holds the last observations,
+    and None where no episode ended, `infos["final_info"]` holds the last infos and as `episode` the
+    return `r`, the length `l` and the seconds `t`, and `_final_obs` and `_final_info` [K] mark the
+    rows. `final_observation` is the dense form.
+
+    `infos["success"]` [K] is the step's own flag, on the last step too, and so are all other infos:
+    in gymnasium's own vector environments these are then the reset's, and a success on the last
+    step is in `final_info` only. `infos["_success"]` marks the rows that were stepped.
 
     Attributes:
         task_names: one per row.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
+    autoreset_mode = AutoresetMode.SAME_STEP
+    metadata = {"autoreset_mode": autoreset_mode, "render_modes": []}  # noqa: RUF012
 
     def __init__(
         self,
@@ -82,7 +77,7 @@ class MetaWorldVectorEnv(VectorEnv):
         timeout: float = 30.0,
     ):
         self.closed = True  # until there is something to close
-        _check_options(reward_version, num_workers, max_episode_steps, timeout)
+        check_options(reward_version, num_workers, max_episode_steps, timeout)
         self._task_set = task_set
         self.task_names = task_set.names
         self.num_envs = len(task_set.names)
@@ -90,30 +85,27 @@ class MetaWorldVectorEnv(VectorEnv):
         self._next_goals = NextGoals(goal_order, self.num_goals)
         self.reward_version = reward_version
         self.goal_order = goal_order
-        self.terminate_on_success = terminate_on_success
         self.max_episode_steps = max_episode_steps
         self.stagger = stagger
         self.all_infos = all_infos
         self._needs_reset = np.ones(self.num_envs, bool)
+        self._episode_start = np.zeros(self.num_envs)
         self._start(num_workers, caller_steps, timeout)
         self.closed = False
         self.active[:] = True
         self._shared.horizon[:] = max_episode_steps
-        self._shared.next_goal[:] = self._next_goals.seed(seed)
-        self._make_spaces()
+        self._shared.terminate_on_success[:] = terminate_on_success
+        self._seed(seed, self.active)
+        self.observation_space, self.single_observation_space = observation_spaces(
+            self._shared.low, self._shared.high
+        )
+        self.action_space, self.single_action_space = action_spaces(self.num_envs)
 
     def _start(self, num_workers: int | None, caller_steps: bool, timeout: float) -> None:
         """Makes the rows, in worker processes and perhaps in this one."""
+        options = (self.reward_version, self.max_episode_steps, self.all_infos)
         specs = [
-            EnvironmentRowSpec(
-                row,
-                name,
-                goals,
-                self.reward_version,
-                self.max_episode_steps,
-                self.terminate_on_success,
-                self.all_infos,
-            )
+            EnvironmentRowSpec(row, name, goals, *options)
             for row, (name, goals) in enumerate(zip(*self._task_set, strict=True))
         ]
         workers = min(num_workers or usable_cores(), self.num_envs)
@@ -129,18 +121,6 @@ class MetaWorldVectorEnv(VectorEnv):
         finally:
             os.close(memory)
 
-    def _make_spaces(self) -> None:
-        """Makes the spaces from the bounds that the rows have written."""
-        low, high = self._shared.low.astype(np.float32), self._shared.high.astype(np.float32)
-        self.observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
-        self.single_observation_space = gymnasium.spaces.Box(
-            low.min(0), high.max(0), dtype=np.float32
-        )
-        self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
-        self.action_space = gymnasium.spaces.Box(
-            -1.0, 1.0, (self.num_envs, ACTION_SIZE), np.float32
-        )
-
     @property
     def active(self) -> Bool[np.ndarray, " row"]:
         """The rows that `step` advances, to be changed in place or assigned. The others stay as
@@ -151,26 +131,38 @@ class MetaWorldVectorEnv(VectorEnv):
     def active(self, rows: Bool[np.ndarray, " row"] | Sequence[bool]) -> None:
         self._shared.active[:] = rows
 
+    @property
+    def terminate_on_success(self) -> bool:
+        """Whether episodes end at their first success; `call("toggle_terminate_on_success", on)`
+        changes it, as in the package."""
+        return bool(self._shared.terminate_on_success.all())
+
+    @property
+    def final_observation(self) -> Float[np.ndarray, "row obs"]:
+        """A copy of the last observation of each row's last finished episode [K, 39], which is
+        `infos["final_obs"]` in dense form; 0 before there was one."""
+        return self._shared.final_observation.copy()
+
     def reset(
         self,
         *,
-        seed: int | Sequence[int] | np.ndarray | None = None,
+        seed: int | np.integer | Sequence[int | None] | np.ndarray | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> tuple[Float[np.ndarray, "row obs"], dict[str, Any]]:
         """Starts an episode in every row.
 
         Args:
-            seed: restarts the random order of goals of all rows, one seed for all or one for each.
-                Without one, the order goes on. A sequential order restarts at goal 0 when all rows
-                are reset.
+            seed: restarts the random order of goals of the rows that are reset, one seed for all or
+                one for each. Without one, or where it is None, the order goes on. A sequential
+                order restarts at goal 0 when all rows are reset.
             options: {"reset_mask": [K] bool} resets those rows only.
+
+        Raises:
+            ValueError: a seed or a mask that is not among these. Nothing was changed.
         """
         self._check_ready("reset")
-        mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
-        if mask.shape != (self.num_envs,) or mask.dtype != bool:
-            raise ValueError(f"reset_mask must be {self.num_envs} booleans, got {mask!r}")
-        if seed is not None:
-            self._shared.next_goal[:] = self._next_goals.seed(seed)
+        mask = check_reset_mask((options or {}).get("reset_mask"), self.num_envs)
+        self._seed(seed, mask)
         self._needs_reset[mask] = True  # until it is done: an interrupt may come in between
         shared = self._shared
         if mask.all() and self.goal_order == "sequential":
@@ -183,6 +175,7 @@ class MetaWorldVectorEnv(VectorEnv):
         self._workers.command(RESET)
         self._workers.wait()
         self.active[:] = True
+        self._episode_start[mask] = time.perf_counter()
         with self._workers.uninterrupted():
             self._draw_next_goals(mask)
             self._needs_reset[mask] = False
@@ -240,19 +233,24 @@ class MetaWorldVectorEnv(VectorEnv):
         memory, results = shared.new_results()
         names = ("observation", "reward", "terminated", "truncated")
         observation, reward, terminated, truncated = (results[name] for name in names)
-        infos = {
-            "success": results["success"],
-            "_success": results["active"],
-            "final_obs": np.zeros((self.num_envs, OBSERVATION_SIZE), np.float32),
-        }
         self._workers.wait()
         memory[:] = shared.results_bytes
-        infos["_final_obs"] = ended = terminated | truncated
+        ended = terminated | truncated
+        columns = {"success": results["success"]}
         if self.all_infos:
-            columns = dict(zip(INFO_KEYS, shared.info.T.copy(), strict=True))
-            infos = columns | {f"_{key}": self.active.copy() for key in columns} | infos
+            columns = dict(zip(INFO_KEYS, shared.info.T.copy(), strict=True)) | columns
+        infos = with_masks(columns, self.active)
         if ended.any():
-            infos["final_obs"][ended] = shared.final_observation[ended]
+            now = time.perf_counter()
+            infos |= final_infos(
+                ended,
+                shared.final_observation,
+                columns,
+                shared.final_return,
+                shared.final_elapsed,
+                (now - self._episode_start).round(6),
+            )
+            self._episode_start[ended] = now
             # Both or none: an interrupt in between would have the next goals drawn twice.
             with self._workers.uninterrupted():
                 self._draw_next_goals(ended)
@@ -312,6 +310,7 @@ class MetaWorldVectorEnv(VectorEnv):
         self.active[:] = saved.active
         shared.next_goal[:] = saved.next_goal
         self._needs_reset[:] = saved.needs_reset
+        self._episode_start[:] = time.perf_counter()
         return shared.observation.copy()
 
     def render(self) -> NoReturn:
@@ -330,25 +329,49 @@ class MetaWorldVectorEnv(VectorEnv):
             " task_set.goals[k][state_dict()['goal'][k]]"
         )
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuses: a worker's environment is not the package's object.
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Answers for each row what the package's environments do, where `metaworld.evaluation`
+        asks: `task_name`, `terminate_on_success` and `toggle_terminate_on_success(on)`.
 
         Raises:
-            NotImplementedError: always.
+            NotImplementedError: another name. A worker's environment is not the package's object.
         """
+        self._check_ready("call")
+        if name == "toggle_terminate_on_success":
+            return self._toggle_terminate_on_success(*args, **kwargs)
+        if name == "terminate_on_success":
+            return tuple(self._shared.terminate_on_success.tolist())
+        if name == "task_name":
+            return tuple(ALL_V3_ENVIRONMENTS[task].__name__ for task in self.task_names)
+        self._refuse_name(name, "called")
+
+    def _refuse_name(self, name: str, verb: str) -> NoReturn:
         # A refusal, nothing to come: state is shared memory here, no object answers by name.
         raise NotImplementedError(
-            f"{name!r} cannot be called on the workers' environments: use the attributes and"
+            f"{name!r} cannot be {verb} on the workers' environments: use the attributes and"
             " methods of this one, and make_vec(..., all_infos=True) for what the package reports"
         )
 
-    def get_attr(self, name: str) -> NoReturn:
-        """Refuses, as `call` does."""
-        self.call(name)
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """Returns what `call` does."""
+        return self.call(name)
 
     def set_attr(self, name: str, values: Any) -> NoReturn:
-        """Refuses, as `call` does."""
-        self.call(name)
+        """Refuses, with a NotImplementedError: nothing of the workers is set by its name."""
+        self._refuse_name(name, "set")
+
+    def _toggle_terminate_on_success(self, on: bool) -> tuple[None, ...]:
+        self._shared.terminate_on_success[:] = on
+        return (None,) * self.num_envs
+
+    def _seed(
+        self,
+        seed: int | np.integer | Sequence[int | None] | np.ndarray | None,
+        mask: Bool[np.ndarray, " row"],
+    ) -> None:
+        """Starts the order of goals anew, in the rows of the mask that have a seed."""
+        for row, goal in self._next_goals.seed(row_seeds(seed, mask)).items():
+            self._shared.next_goal[row] = goal
 
     def close_extras(self, **kwargs: Any) -> None:
         self._workers.close()
@@ -372,19 +395,3 @@ class MetaWorldVectorEnv(VectorEnv):
         if self.closed:
             raise RuntimeError("this environment is closed: make a new one")
         self._workers.check()
-
-
-def _check_options(
-    reward_version: str, num_workers: int | None, max_episode_steps: int, timeout: float
-) -> None:
-    """Raises ValueError where a value is not among those that `make_vec` lists."""
-    if reward_version not in get_args(RewardVersion):
-        raise ValueError(f"reward_version is {reward_version!r}, expected 'v1' or 'v2'")
-    if not 1 <= operator.index(max_episode_steps) <= MAX_EPISODE_STEPS:
-        raise ValueError(
-            f"max_episode_steps is {max_episode_steps}, expected 1 to {MAX_EPISODE_STEPS}"
-        )
-    if num_workers is not None and operator.index(num_workers) < 1:
-        raise ValueError(f"num_workers is {num_workers}, expected at least 1")
-    if not 1e-3 <= timeout <= 1e9:
-        raise ValueError(f"timeout is {timeout}, expected 0.001 to 1e9 seconds")

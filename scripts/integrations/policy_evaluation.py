@@ -49,8 +49,9 @@ def collect(tasks: Sequence[str], steps: int, seed: int, episode_steps: int) -> 
         for _ in range(steps):
             features = np.concatenate([observation, one_hot], axis=1)
             action = envs.action_space.sample()
-            observation, reward, terminated, _, infos = envs.step(action)
-            last = np.where(infos["_final_obs"][:, None], infos["final_obs"], observation)
+            observation, reward, terminated, truncated, _ = envs.step(action)
+            ended = terminated | truncated
+            last = np.where(ended[:, None], envs.final_observation, observation)
             next_features = np.concatenate([last, one_hot], axis=1)
             rows.append((features, action, reward, terminated, next_features))
     fields = [np.stack(field, axis=1) for field in zip(*rows, strict=True)]

@@ -132,11 +132,11 @@ def train(arguments: AgentArguments) -> tuple[Actor, Critic, Replay]:
             else:
                 with torch.no_grad():
                     action = actor(torch.as_tensor(features, device=device))[0].cpu().numpy()
-            observation, reward, terminated, _, infos = envs.step(action)
+            observation, reward, terminated, truncated, infos = envs.step(action)
             succeeded |= infos["success"]
             # Where an episode ended, `observation` is the next one's first already.
-            ended = infos["_final_obs"]
-            last = np.where(ended[:, None], infos["final_obs"], observation)
+            ended = terminated | truncated
+            last = np.where(ended[:, None], envs.final_observation, observation)
             next_features = np.concatenate([last, one_hot], axis=1)
             replay.add(features, action, reward, terminated, next_features)
             if step <= arguments.learning_starts:

@@ -94,15 +94,15 @@ def train(arguments: AgentArguments) -> SACLoss:
                 with torch.no_grad():
                     state = TensorDict({"observation": observation}, [num_tasks], device=device)
                     action = actor(state)["action"].cpu()
-            upcoming, reward, terminated, truncated, infos = envs.step(action.numpy())
+            upcoming, reward, terminated, truncated, _ = envs.step(action.numpy())
             # Where an episode ended, `upcoming` is the next one's first observation already.
-            ended = infos["_final_obs"]
-            last = np.where(ended[:, None], infos["final_obs"], upcoming)
+            ended = terminated | truncated
+            last = np.where(ended[:, None], envs.final_observation, upcoming)
             outcome = {
                 "observation": with_task_id(last),
                 "reward": torch.as_tensor(reward, dtype=torch.float32).unsqueeze(1),
                 "terminated": torch.as_tensor(terminated).unsqueeze(1),
-                "done": torch.as_tensor(terminated | truncated).unsqueeze(1),
+                "done": torch.as_tensor(ended).unsqueeze(1),
             }
             transition = {"observation": observation, "action": action, "task": task_ids}
             replay.extend(TensorDict({**transition, "next": outcome}, [num_tasks]))

@@ -191,14 +191,17 @@ class TrainingLoop:
             if learning and self.overlap:
                 self._learn()
         finally:  # even if an update failed: a state can only be saved between steps
-            next_observation, reward, terminated, _, infos = self.envs.step_wait()
-        final_observation = _final_observation(next_observation, infos)
+            next_observation, reward, terminated, truncated, infos = self.envs.step_wait()
+        ended = terminated | truncated
+        # Where an episode ended, `next_observation` is already the first one of the next episode:
+        # to store it would make the critic bootstrap across the reset.
+        final_observation = np.where(ended[:, None], self.envs.final_observation, next_observation)
         finite = np.isfinite(reward + final_observation.sum(1) + next_observation.sum(1))
         if not finite.all():
             raise NonFiniteError("reward or observation", np.flatnonzero(~finite).tolist())
         self.replay.add(Transition(self.observation, action, reward, terminated, final_observation))
         self.observation = next_observation
-        self.episodes.add(reward, infos["success"], infos["_final_obs"])
+        self.episodes.add(reward, infos["success"], ended)
         if learning and not self.overlap:
             self._learn()
         self.step += 1
@@ -285,15 +288,3 @@ class TrainingLoop:
         self.reporter.evaluation(self.step, evaluation)
         self.clock += time.monotonic() - started  # steps per second are those of training
         return True
-
-
-def _final_observation(
-    next_observation: Float[np.ndarray, "task obs"], infos: dict[str, Any]
-) -> Float[np.ndarray, "task obs"]:
-    """Returns the observation that each task's action led to.
-
-    Where an episode ended, `next_observation` is already the first one of the next episode: to
-    store it would make the critic bootstrap across the reset.
-    """
-    ended = infos["_final_obs"]
-    return np.where(ended[:, None], infos["final_obs"], next_observation)

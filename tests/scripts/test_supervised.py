@@ -99,7 +99,11 @@ def test_runs_are_configured_as_asked(finished):
 def test_the_glossary_has_every_key_and_no_other(finished):
     folder, _ = finished
     written = set(EventAccumulator(str(folder / "fairgrad-seed0")).Reload().Tags()["scalars"])
-    document = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text().split("## The supervised trainer")[1]
+    document = (
+        (Path(__file__).parents[2] / "docs" / "metrics.md")
+        .read_text()
+        .split("## The supervised trainer")[1]
+    )
     documented = set()
     for line in document.splitlines():
         if line.startswith("| `"):

@@ -56,11 +56,8 @@ class CountingEnvs:
             self.episode, self.time = self.episode + 1, 0
             observation = self.observe(0)
         reward = np.arange(K) * 100.0 + self.time
-        infos = {
-            "success": np.array([False, bool(ended[1])]),
-            "final_obs": np.where(ended[:, None], final, 0),
-            "_final_obs": ended,
-        }
+        self.final_observation = np.where(ended[:, None], final, 0)
+        infos = {"success": np.array([False, bool(ended[1])])}
         return observation, reward, np.zeros(K, bool), ended, infos
 
     def state_dict(self):
