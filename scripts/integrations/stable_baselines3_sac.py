@@ -6,8 +6,9 @@ python scripts/integrations/stable_baselines3_sac.py [--tasks NAME ...] [--steps
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium
 import metaworld
@@ -21,17 +22,35 @@ from torch import Tensor
 import mtrl_fair
 from scripts.integrations.arguments import AgentArguments, read
 
+COMBINERS = ("critic_combiner", "actor_combiner")
+
 
 class FairGradSAC(SAC):
     """SAC for several tasks; observations end with a one-hot task id of `num_tasks` entries.
 
-    Critic and actor follow the fair combination of their task gradients. Everything else is
-    Stable-Baselines3's, the entropy coefficient included.
+    Critic and actor follow the combination of their task gradients. Everything else is
+    Stable-Baselines3's, the entropy coefficient included. `save` keeps the combiners' states.
+
+    Args:
+        num_tasks: the number of tasks, which must be given.
+        combiner: a name that `mtrl_fair.make_combiner` takes.
+        combiner_options: its keyword arguments.
+
+    Raises:
+        ValueError: no number of tasks, or a combiner that needs more than a call of `backward`.
     """
 
-    def __init__(self, *args: Any, num_tasks: int | None = None, alpha: float = 2.0, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        num_tasks: int | None = None,
+        combiner: str = "fairgrad",
+        combiner_options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ):
         self.num_tasks = num_tasks
-        self.alpha = alpha
+        self.combiner = combiner
+        self.combiner_options = dict(combiner_options or {})
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
@@ -41,9 +60,16 @@ class FairGradSAC(SAC):
                 "num_tasks is missing: the length of the observations' one-hot task id"
             )
         self.critic_combiner, self.actor_combiner = (
-            mtrl_fair.make_combiner("fairgrad", num_tasks=self.num_tasks, alpha=self.alpha)
+            mtrl_fair.make_combiner(
+                self.combiner, num_tasks=self.num_tasks, **self.combiner_options
+            )
             for _ in range(2)
         )
+        if self.critic_combiner.uses_after_step or [*self.critic_combiner.parameters()]:
+            raise ValueError(
+                f"combiner is {self.combiner!r}, which needs a second forward pass or an optimiser"
+                " of its own, and `train` has neither: choose another one"
+            )
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """As SAC's, which puts one mean over all samples where this has one per task."""
@@ -102,10 +128,35 @@ class FairGradSAC(SAC):
         discount = self.gamma if batch.discounts is None else batch.discounts
         return batch.rewards + discount * (1 - batch.dones) * value
 
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), *COMBINERS]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        """Adds the combiners to the modules whose states `save` keeps: `load` makes new ones."""
+        modules, variables = super()._get_torch_save_params()
+        return [*modules, *COMBINERS], variables
+
     def _record(self, network: str, losses: Tensor, weights: Tensor) -> None:
         self.logger.record(f"train/{network}_loss", losses.mean().item())
         for task, weight in enumerate(weights.tolist()):
             self.logger.record(f"train/{network}_weight_{task}", weight)
+
+
+class AnySuccess(gymnasium.Wrapper):
+    """Tells Stable-Baselines3 whether an episode has succeeded so far.
+
+    It logs `rollout/success_rate` from the `is_success` of an episode's last info, which
+    Meta-World does not have. A task counts as solved if any step succeeded.
+    """
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        self.is_success = False
+        return super().reset(**kwargs)
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        self.is_success |= bool(info["success"])
+        return observation, reward, terminated, truncated, info | {"is_success": self.is_success}
 
 
 def make_env(arguments: AgentArguments, task: int) -> gymnasium.Env:
@@ -119,7 +170,7 @@ def make_env(arguments: AgentArguments, task: int) -> gymnasium.Env:
         max_episode_steps=arguments.episode_steps,
     )
     assert isinstance(env, gymnasium.Env)  # a benchmark's name would give a vector environment
-    return env
+    return AnySuccess(env)
 
 
 def train(arguments: AgentArguments, algorithm: type[SAC] = FairGradSAC) -> SAC:

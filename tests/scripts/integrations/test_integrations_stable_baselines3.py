@@ -2,8 +2,10 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
+from metaworld.policies import ENV_POLICY_MAP
 from stable_baselines3 import SAC
 
 from scripts.integrations import stable_baselines3_sac
@@ -15,7 +17,14 @@ from tests.task_rows import flat
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*Box (low|high)'s precision lowered:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Constant:UserWarning"),  # of the scripted experts
 ]
+
+
+def make_model(**options) -> stable_baselines3_sac.FairGradSAC:
+    return stable_baselines3_sac.FairGradSAC(
+        "MlpPolicy", "Pendulum-v1", num_tasks=len(TASKS), buffer_size=9, **options
+    )
 
 
 def test_with_shares_for_weights_it_is_stable_baselines3_s_own_sac(shares_for_weights):
@@ -41,6 +50,49 @@ def test_a_saved_model_goes_on_after_loading(tmp_path, updates):
     assert len(updates) == seen + 4
     rows = updates[-1].rows.double()
     assert_equation_4(rows @ rows.mT, updates[-1].weights)
+
+
+def test_a_saved_model_keeps_the_state_of_its_combiners(tmp_path):
+    """Random weights go on where they were, in a model that was loaded and in one that was not."""
+    model = make_model(combiner="rlw", combiner_options={"seed": 5})
+    losses = torch.ones(len(TASKS), requires_grad=True)
+    first = model.critic_combiner.backward(losses, [losses]).weights
+    model.save(tmp_path / "model")
+    loaded = stable_baselines3_sac.FairGradSAC.load(tmp_path / "model")
+    assert (loaded.combiner, loaded.combiner_options) == ("rlw", {"seed": 5})
+    for name in stable_baselines3_sac.COMBINERS:
+        weights = [
+            getattr(each, name).backward(losses, [losses]).weights for each in (model, loaded)
+        ]
+        assert (weights[0] == weights[1]).all()
+        assert ((weights[0] == first).all()) == (name == "actor_combiner")
+
+
+@pytest.mark.parametrize("combiner", ["uw", "famo"])
+def test_a_combiner_that_needs_more_is_refused(combiner):
+    with pytest.raises(ValueError, match=f"combiner is '{combiner}', which needs a second forward"):
+        make_model(combiner=combiner)
+
+
+def test_a_success_at_any_step_counts_and_is_logged(capsys):
+    """The expert of the first task reaches its goal early, and zero actions never the second's."""
+    arguments = dataclasses.replace(ARGUMENTS, episode_steps=150)
+    envs = [stable_baselines3_sac.make_env(arguments, task) for task in range(len(TASKS))]
+    expert = ENV_POLICY_MAP[TASKS[0]]()
+    for env, solved in zip(envs, (True, False), strict=True):
+        for _ in range(2):
+            observation, _ = env.reset()
+            succeeded, truncated = [], False
+            while not truncated:
+                action = expert.get_action(observation[:39]) if solved else np.zeros(4)
+                action = np.clip(action, -1, 1) if len(succeeded) < 110 else -np.ones(4)
+                observation, _, _, truncated, info = env.step(action)
+                succeeded.append(bool(info["success"]))
+                assert info["is_success"] == any(succeeded)
+            assert any(succeeded) == solved
+            assert not succeeded[-1]
+    stable_baselines3_sac.train(ARGUMENTS)
+    assert "success_rate" in capsys.readouterr().out
 
 
 def test_stable_baselines3_needs_the_number_of_tasks():
