@@ -5,7 +5,9 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from configs import PRESETS
 from mtrl_fair.results.storage import open_runs
@@ -80,6 +82,27 @@ def test_every_table_stands_below_its_command():
 def test_a_table_is_what_its_command_prints(words, shown, capsys):
     table.main(at_root(words))
     assert capsys.readouterr().out == shown
+
+
+def test_the_leads_and_their_intervals_are_those_of_the_curves():
+    page = PAGES[DOCS / "results" / "two_hours.md"]
+    steps, *curves = re.findall(
+        r"^\|\s+\| seed \|(.*)\|$|^\| (?:fairgrad|ls) \| \d \|(.*)\|$", page, re.M
+    )[:7]
+    steps = [int(step.replace(",", "")) for step in steps[0].split("|")]
+    success = np.array(
+        [[float(value.strip() or "nan") for value in line.split("|")] for _, line in curves]
+    )
+    lead = dict(zip(steps, (success[:3] - success[3:]).T, strict=True))
+    rows = re.findall(r"^\| (\d+,000) \| (.*) \| ([\d.]+) \| (.*) to ([\d.]+) \|$", page, re.M)
+    assert len(rows) == 4
+    for step, leads, mean, low, high in rows:
+        values = lead[int(step.replace(",", ""))]
+        assert leads == ", ".join(f"{value:.3f}" for value in values)
+        assert mean == f"{values.mean():.3f}"
+        interval = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+        shown = [f"{bound:.2f}".replace("-", "−") for bound in interval]
+        assert [low, high] == shown
 
 
 def test_every_run_stands_in_a_table():

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from mtrl_fair.results.groups import RunGroup
 from mtrl_fair.results.levels import times_to_level
 from mtrl_fair.results.runs import RunResults
-from mtrl_fair.results.statistics import MIN_RUNS, bootstrap_interval
+from mtrl_fair.results.statistics import MIN_RUNS, run_interval
 from mtrl_fair.results.weights import NETWORKS, SHARES, averaged, read_weights
 
 STEPS = "vector steps (thousands)"
@@ -25,7 +25,7 @@ def success_figure(groups: Sequence[RunGroup]) -> Figure:
     """Draws the mean success over all tasks against vector steps and against minutes.
 
     The thick line of a group is the mean of its runs, the thin ones are its runs; the band, from
-    three runs on, is the 95 % stratified bootstrap interval of the mean.
+    three runs on, is the 95 % t interval of the mean over whole runs.
     """
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
     for index, group in enumerate(groups):
@@ -42,7 +42,7 @@ def success_figure(groups: Sequence[RunGroup]) -> Figure:
                 horizontal, success.mean((0, 2)), **style, linewidth=2.2, label=_of_group(group)
             )
             if len(group.runs) >= MIN_RUNS and len(horizontal):
-                bounds = [bootstrap_interval(at) for at in success.swapaxes(0, 1)]
+                bounds = [run_interval(at) for at in success.swapaxes(0, 1)]
                 axis.fill_between(
                     horizontal, *np.transpose(bounds), color=style["color"], alpha=0.18
                 )
@@ -58,7 +58,7 @@ def success_figure(groups: Sequence[RunGroup]) -> Figure:
     if any(len(group.runs) > 1 for group in groups):
         what.append(SINGLE_RUNS)
     if any(len(group.runs) >= MIN_RUNS for group in groups):
-        what.append("bands: 95 % stratified bootstrap interval of the mean")
+        what.append("bands: 95 % t interval of the mean over runs")
     if what:
         figure.suptitle("; ".join(what), fontsize="small")
     _legend_below(figure, axes)

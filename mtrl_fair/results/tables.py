@@ -10,7 +10,7 @@ from mtrl_fair.results.groups import RunGroup
 from mtrl_fair.results.levels import FirstTimes, task_steps_to_level, times_to_level
 from mtrl_fair.results.markdown import markdown_table
 from mtrl_fair.results.runs import RunResults
-from mtrl_fair.results.statistics import MIN_RUNS, bootstrap_interval, interquartile_mean, mean
+from mtrl_fair.results.statistics import MIN_RUNS, interquartile_mean, run_interval
 from mtrl_fair.results.weights import NETWORKS, Residuals, read_residuals
 
 
@@ -34,8 +34,8 @@ def common_step(runs: Sequence[RunResults], step: int | None) -> float:
 def summary_table(groups: Sequence[RunGroup]) -> str:
     """Makes one line per group, of its last evaluation.
 
-    All groups must have the same last evaluation. Intervals are 95 % stratified bootstrap ones, and
-    need three runs.
+    All groups must have the same last evaluation. The interval of the mean is the 95 % t interval
+    over whole runs, which needs three runs.
     """
     header = ["", "runs", "steps", "minutes", "mean success", "IQM", "best mean"]
     rows = []
@@ -47,10 +47,8 @@ def summary_table(groups: Sequence[RunGroup]) -> str:
                 str(len(group.runs)),
                 _steps(group.steps[-1]),
                 _minutes(group.minutes[-1]),
-                _with_interval(scores[:, -1], mean),
-                _with_interval(scores[:, -1], interquartile_mean)
-                if len(scores) >= MIN_RUNS
-                else "",
+                _with_interval(scores[:, -1]),
+                f"{interquartile_mean(scores[:, -1]):.3f}" if len(scores) >= MIN_RUNS else "",
                 f"{scores.mean(2).max(1).mean():.3f}",
             ]
         )
@@ -213,9 +211,9 @@ def _minutes(value: float) -> str:
     return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
 
 
-def _with_interval(scores: np.ndarray, aggregate: Callable[[np.ndarray], np.ndarray]) -> str:
-    value = f"{float(aggregate(scores)):.3f}"
+def _with_interval(scores: np.ndarray) -> str:
+    value = f"{scores.mean():.3f}"
     if len(scores) < MIN_RUNS:
         return value
-    low, high = bootstrap_interval(scores, aggregate)
+    low, high = run_interval(scores)
     return f"{value} [{low:.3f}, {high:.3f}]"

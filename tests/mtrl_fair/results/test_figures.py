@@ -10,7 +10,7 @@ from mtrl_fair.results.figures import (
     weight_figure,
 )
 from mtrl_fair.results.groups import group_runs
-from mtrl_fair.results.statistics import bootstrap_interval
+from mtrl_fair.results.statistics import run_interval
 from tests.mtrl_fair.results.written_runs import TASKS, make_run, read, read_all, success
 
 
@@ -46,7 +46,7 @@ def test_the_band_of_three_runs_is_the_interval_at_each_evaluation(tmp_path):
     (band,) = axis.collections
     corners = {tuple(point) for point in np.round(band.get_paths()[0].vertices, 9).tolist()}
     for index, step in enumerate(steps):
-        for bound in bootstrap_interval(group.success[:, index]):
+        for bound in run_interval(group.success[:, index]):
             assert (step / 1000, round(bound, 9)) in corners
 
 

@@ -1,49 +1,36 @@
-"""Interquartile means and bootstrap intervals, against their definitions."""
-
-import itertools
+"""Interquartile means and intervals, against their definitions."""
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from mtrl_fair.results.statistics import bootstrap_interval, interquartile_mean, mean
+from mtrl_fair.results.statistics import interquartile_mean, run_interval
 
 
 def test_the_interquartile_mean_is_that_of_the_middle_half():
     scores = np.array([[0.0, 0.1, 0.5, 1.0], [0.2, 0.4, 0.9, 1.0]])
     assert interquartile_mean(scores) == pytest.approx((0.2 + 0.4 + 0.5 + 0.9) / 4)
-    batch = np.stack([scores, 1 - scores])
-    expected = [interquartile_mean(scores), interquartile_mean(1 - scores)]
-    np.testing.assert_allclose(interquartile_mean(batch), expected)
-    np.testing.assert_allclose(mean(batch), [scores.mean(), 1 - scores.mean()])
 
 
-def test_the_interval_is_that_of_all_possible_draws():
-    scores = np.array([[0.0, 0.3], [0.2, 0.9], [0.7, 1.0]])
-    # Every task draws its three runs by itself: 27 x 27 equally likely draws.
-    draws = list(itertools.product(range(3), repeat=3))
-    exact = [
-        (scores[list(first), 0].mean() + scores[list(second), 1].mean()) / 2
-        for first, second in itertools.product(draws, draws)
-    ]
-    low, high = bootstrap_interval(scores)
-    expected = np.quantile(exact, (0.025, 0.975))
-    np.testing.assert_allclose((low, high), expected, atol=0.02)
-    # Drawing whole runs, not each task's apart, would make the interval a third wider.
-    whole = np.quantile([scores[list(draw)].mean() for draw in draws], (0.025, 0.975))
-    assert high - low < 0.9 * (whole[1] - whole[0])
+def test_the_interval_of_the_mean_is_the_t_interval_of_the_runs_means():
+    scores = np.array([[0.4, 0.5], [0.5, 0.5], [0.7, 0.6], [0.5, 0.3]])
+    runs = scores.mean(1)
+    for level in (0.5, 0.95):
+        expected = stats.t.interval(level, 3, runs.mean(), stats.sem(runs))
+        np.testing.assert_allclose(run_interval(scores, level=level), expected)
+    assert run_interval(np.array([[0.1], [0.9], [0.9]])) == (0, 1)  # a success rate is no more
+    assert run_interval(np.full((3, 2), 0.5)) == (0.5, 0.5)
 
 
-def test_the_interval_is_the_same_every_time_and_no_wider_than_the_runs():
-    scores = np.random.default_rng(1).uniform(size=(4, 10))
-    interval = bootstrap_interval(scores, interquartile_mean)
-    assert interval == bootstrap_interval(scores, interquartile_mean)
-    assert interval[0] < interquartile_mean(scores) < interval[1]
-    assert bootstrap_interval(np.ones((3, 2))) == (1, 1)
-    narrow = bootstrap_interval(scores, mean, level=0.5)
-    wide = bootstrap_interval(scores, mean)
-    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+def test_the_interval_contains_what_it_should_as_often_as_it_says():
+    """Though the tasks of a run go together; an interval over tasks and runs apart does not."""
+    generator = np.random.default_rng(0)
+    runs = generator.normal(0.5, 0.05, (2000, 3, 1)) + generator.normal(0, 0.01, (2000, 3, 10))
+    bounds = np.array([run_interval(scores) for scores in runs])
+    covered = ((bounds[:, 0] < 0.5) & (bounds[:, 1] > 0.5)).mean()
+    assert 0.935 < covered < 0.965
 
 
 def test_two_runs_are_too_few():
     with pytest.raises(ValueError, match="2 runs were given, expected at least 3"):
-        bootstrap_interval(np.ones((2, 10)))
+        run_interval(np.ones((2, 10)))
