@@ -52,10 +52,17 @@ class SharedLinear(torch.autograd.Function):
     ) -> Tensor:
         matrix = (weight[0] if per_task else weight).to(data.dtype)
         matrix = matrix.mT if transposed else matrix
-        # An output that is no view of another tensor can be activated in place.
-        output = data.new_empty(*data.shape[:-1], matrix.shape[-1])
-        rows = _rows(output, matrix)
-        torch.matmul(_rows(data, matrix), matrix, out=rows)
+        shape = (*data.shape[:-1], matrix.shape[-1])
+        if torch.compiler.is_exporting():
+            # `torch.export` keeps these operations and not this function, so autograd must be able
+            # to follow them, which it cannot into given memory.
+            rows = _rows(data, matrix) @ matrix
+            output = rows.view(shape)
+        else:
+            # An output that is no view of another tensor can be activated in place.
+            output = data.new_empty(shape)
+            rows = _rows(output, matrix)
+            torch.matmul(_rows(data, matrix), matrix, out=rows)
         if bias is not None:
             rows += (bias[0] if per_task else bias).to(data.dtype)
             ctx.bias_shape, ctx.bias_dtype = bias.shape, bias.dtype

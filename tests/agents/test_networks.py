@@ -73,3 +73,24 @@ def test_an_unknown_architecture_is_refused():
         ValueError, match="unknown architecture 'multihead': did you mean multi_head"
     ):
         network("multihead")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_exported_network_runs_and_learns_as_the_network_does(architecture):
+    net, features = network(architecture, (2,)), torch.randn(K, B, IN)
+    batch = {1: torch.export.Dim("batch", min=2, max=64)}
+    shapes = {"features": batch, "dtype": None}
+    exported = torch.export.export(net, (features, None), dynamic_shapes=shapes)
+    module = exported.module()
+    for size in (B, 9):
+        features = torch.randn(K, size, IN)
+        expected, found = net(features), module(features, None)
+        assert torch.equal(found, expected)
+        with torch.no_grad():
+            assert torch.equal(module(features, None), expected)
+        gradients = torch.autograd.grad(expected.square().sum(), [*net.parameters()])
+        same = torch.autograd.grad(found.square().sum(), [*module.parameters()])
+        for name, gradient in zip(dict(net.named_parameters()), gradients, strict=True):
+            by_name = dict(zip(dict(module.named_parameters()), same, strict=True))
+            torch.testing.assert_close(by_name[name], gradient)
