@@ -43,7 +43,7 @@ def evaluate(
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> Evaluation | None:
-    """Runs the first `episodes` goals of every task once.
+    """Runs the first `episodes` goals of every task once. Rows of one task share its goals.
 
     Args:
         act: the deterministic policy, observation [K, 39] -> action [K, 4].
@@ -53,7 +53,8 @@ def evaluate(
         on_progress: told at every step the share of episodes that have ended.
 
     Raises:
-        ValueError: another kind of environment, or fewer goals than episodes.
+        ValueError: another kind of environment, fewer goals than episodes, or rows of one task with
+            different goals.
     """
     if venv.goal_order != "sequential" or not venv.terminate_on_success:
         raise ValueError(
@@ -61,22 +62,38 @@ def evaluate(
             " terminate_on_success=True"
         )
     check_episodes(episodes, int(venv.num_goals.min()))
-    shape = (venv.num_envs, episodes)
+    names = tuple(dict.fromkeys(venv.task_names))
+    if len({*zip(*venv.task_set, strict=True)}) > len(names):
+        raise ValueError("rows of one task have different goals: evaluate them one after the other")
+    task = np.array([names.index(name) for name in venv.task_names])
+    shape = (len(names), episodes)
     successes, returns, lengths = np.zeros(shape, bool), np.zeros(shape), np.zeros(shape, np.int64)
-    finished = np.zeros(venv.num_envs, np.int64)
+    begun, num_ended = np.zeros(shape, bool), 0
+
+    def begin(rows: Int[np.ndarray, " row"]) -> None:
+        """Leaves these rows active if the goal of their new episode is one that is missing."""
+        for row in rows:
+            goal = venv.goal[row]
+            venv.active[row] = goal < episodes and not begun[task[row], goal]
+            if venv.active[row]:
+                begun[task[row], goal] = True
+
     observation, _ = venv.reset()
+    begin(np.arange(venv.num_envs))
     while venv.active.any():
         if should_stop():
             return None
         rows = np.flatnonzero(venv.active)
+        at = task[rows], venv.goal[rows]
         observation, reward, terminated, truncated, infos = venv.step(act(observation))
-        returns[rows, finished[rows]] += reward[rows]
-        lengths[rows, finished[rows]] += 1
-        successes[rows, finished[rows]] = infos["success"][rows]  # its last step's, once it ended
-        finished += terminated | truncated
-        venv.active[finished == episodes] = False
-        on_progress(finished.sum() / successes.size)
-    return Evaluation(venv.task_names, successes, returns, lengths)
+        returns[at] += reward[rows]
+        lengths[at] += 1
+        successes[at] = infos["success"][rows]  # its last step's, once the episode has ended
+        ended = np.flatnonzero(terminated | truncated)
+        num_ended += len(ended)
+        begin(ended)
+        on_progress(num_ended / successes.size)
+    return Evaluation(names, successes, returns, lengths)
 
 
 def check_episodes(episodes: int, num_goals: int) -> None:

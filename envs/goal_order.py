@@ -15,19 +15,25 @@ class NextGoals:
     """Chooses the goals that rows visit: at random, each row with a generator of its own, or in
     turn.
 
+    In turn, the rows of one task share its goals: of two rows, one visits the goals 0, 2, 4, …, the
+    other 1, 3, 5, …
+
     Args:
         order: "random" or "sequential".
         num_goals: of each row.
+        tasks: what each row steps; equal ones are rows of one task.
 
     Raises:
         ValueError: another order.
     """
 
-    def __init__(self, order: str, num_goals: Int[np.ndarray, " row"]):
+    def __init__(self, order: str, num_goals: Int[np.ndarray, " row"], tasks: Sequence[object]):
         if order not in get_args(GoalOrder):
             raise ValueError(f"goal_order is {order!r}, expected 'random' or 'sequential'")
         self.order = order
         self.num_goals = num_goals
+        self._stride = [tasks.count(task) for task in tasks]
+        self._turn = [tasks[:row].count(task) for row, task in enumerate(tasks)]
         self._generators: dict[int, np.random.Generator] = {}
 
     def seed(self, seeds: Mapping[int, int]) -> dict[int, int]:
@@ -43,7 +49,8 @@ class NextGoals:
     def after(self, row: int, goal: int) -> int:
         """Returns the goal that a row visits after another one; after -1, its first one."""
         if self.order == "sequential":
-            return int((goal + 1) % self.num_goals[row])
+            following = self._turn[row] if goal < 0 else goal + self._stride[row]
+            return int(following % self.num_goals[row])
         return int(self._generators[row].integers(self.num_goals[row]))
 
     def state_dict(self) -> list[Mapping[str, Any]]:

@@ -44,7 +44,7 @@ def make_vec(
             end at once: of K rows, row k's first episode after a reset of all has (k + 1) / K of
             the steps.
         goal_order ("random" or "sequential", "random"): at each reset, a random goal (training) or
-            the next one (evaluation).
+            the next one (evaluation). In a sequential order, rows of one task share its goals.
         terminate_on_success (bool, False): end an episode at its first success (evaluation).
         all_infos (bool, False): fill in all the package's infos (`INFO_KEYS`), not only success.
         timeout (float, 30): seconds after which a worker that does not answer is given up.

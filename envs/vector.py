@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AutoresetMode, VectorEnv
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from numpy.typing import ArrayLike
 
@@ -55,7 +55,8 @@ class MetaWorldVectorEnv(VectorEnv):
     step is in `final_info` only. `infos["_success"]` marks the rows that were stepped.
 
     Attributes:
-        task_names: one per row.
+        task_set: the tasks, one per row, and their goals.
+        task_names: their names.
     """
 
     autoreset_mode = AutoresetMode.SAME_STEP
@@ -78,11 +79,11 @@ class MetaWorldVectorEnv(VectorEnv):
     ):
         self.closed = True  # until there is something to close
         check_options(reward_version, num_workers, max_episode_steps, timeout)
-        self._task_set = task_set
+        self.task_set = task_set
         self.task_names = task_set.names
         self.num_envs = len(task_set.names)
         self.num_goals = np.array([len(goals) for goals in task_set.goals])
-        self._next_goals = NextGoals(goal_order, self.num_goals)
+        self._next_goals = NextGoals(goal_order, self.num_goals, [*zip(*task_set, strict=True)])
         self.reward_version = reward_version
         self.goal_order = goal_order
         self.max_episode_steps = max_episode_steps
@@ -106,7 +107,7 @@ class MetaWorldVectorEnv(VectorEnv):
         options = (self.reward_version, self.max_episode_steps, self.all_infos)
         specs = [
             EnvironmentRowSpec(row, name, goals, *options)
-            for row, (name, goals) in enumerate(zip(*self._task_set, strict=True))
+            for row, (name, goals) in enumerate(zip(*self.task_set, strict=True))
         ]
         workers = min(num_workers or usable_cores(), self.num_envs)
         assigned = [
@@ -138,6 +139,11 @@ class MetaWorldVectorEnv(VectorEnv):
         return bool(self._shared.terminate_on_success.all())
 
     @property
+    def goal(self) -> Int[np.ndarray, " row"]:
+        """The number of the goal of each row's episode [K], a copy."""
+        return self._shared.goal.copy()
+
+    @property
     def final_observation(self) -> Float[np.ndarray, "row obs"]:
         """A copy of the last observation of each row's last finished episode [K, 39], which is
         `infos["final_obs"]` in dense form; 0 before there was one."""
@@ -154,7 +160,7 @@ class MetaWorldVectorEnv(VectorEnv):
         Args:
             seed: restarts the random order of goals of the rows that are reset, one seed for all or
                 one for each. Without one, or where it is None, the order goes on. A sequential
-                order restarts at goal 0 when all rows are reset.
+                order restarts at its first goals when all rows are reset.
             options: {"reset_mask": [K] bool} resets those rows only.
 
         Raises:
@@ -166,7 +172,7 @@ class MetaWorldVectorEnv(VectorEnv):
         self._needs_reset[mask] = True  # until it is done: an interrupt may come in between
         shared = self._shared
         if mask.all() and self.goal_order == "sequential":
-            shared.next_goal[:] = 0
+            shared.next_goal[:] = [self._next_goals.after(row, -1) for row in range(self.num_envs)]
         shared.horizon[mask] = self.max_episode_steps
         if mask.all() and self.stagger:
             steps = np.arange(1, self.num_envs + 1) * self.max_episode_steps
@@ -268,7 +274,7 @@ class MetaWorldVectorEnv(VectorEnv):
         self._check_ready("state_dict")
         shared = self._shared
         return {
-            "tasks": describe_rows(self._task_set, self.reward_version),
+            "tasks": describe_rows(self.task_set, self.reward_version),
             "mujoco": mujoco.__version__,
             "generators": self._next_goals.state_dict(),
             "goal": shared.goal.copy(),
@@ -291,7 +297,7 @@ class MetaWorldVectorEnv(VectorEnv):
                 of longer episodes, or none that `state_dict` gives. Nothing was changed.
         """
         self._check_ready("load_state_dict")
-        rows = describe_rows(self._task_set, self.reward_version)
+        rows = describe_rows(self.task_set, self.reward_version)
         if state["tasks"] != rows:
             raise ValueError(f"the saved state is of {state['tasks']}, this environment of {rows}")
         check_simulator(state, mujoco.__version__)

@@ -100,6 +100,40 @@ def test_tasks_without_success_under_the_v1_reward_have_it_under_v2(version):
         assert evaluate(act, venv, 2).success.tolist() == [float(version == "v2")] * 3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "episodes"), [(2, 5), (4, 3)])
+def test_rows_of_one_task_share_its_goals_and_give_one_result(make, task_set, venv, rows, episodes):
+    """To the last digit; with more rows than episodes, too."""
+    several = make(
+        task_set,
+        envs_per_task=rows,
+        goal_order="sequential",
+        terminate_on_success=True,
+        max_episode_steps=150,
+    )
+    policy, shares = mixed_policy([]), []
+
+    def act(observation: np.ndarray) -> np.ndarray:
+        per_task = observation.reshape(3, rows, 39).swapaxes(0, 1)
+        return np.stack([policy(each) for each in per_task], 1).reshape(3 * rows, 4)
+
+    result = evaluate(act, several, episodes, on_progress=shares.append)
+    expected = evaluate(policy, venv, episodes)
+    assert result.task_names == expected.task_names == TASKS
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    for name in ("successes", "returns", "lengths"):
+        assert (getattr(result, name) == getattr(expected, name)).all()
+
+
+def test_rows_of_one_name_with_different_goals_are_refused(make, task_set):
+    first, second = task_set.goals[0][:1], task_set.goals[0][1:2]
+    mixed = TaskSet((TASKS[0],) * 2, (first, second))
+    venv = make(mixed, goal_order="sequential", terminate_on_success=True)
+    with pytest.raises(ValueError, match="rows of one task have different goals"):
+        evaluate(lambda observation: observation, venv, 1)
+
+
 def test_can_be_stopped(venv):
     assert evaluate(mixed_policy([]), venv, 2, should_stop=lambda: True) is None
 
