@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,3 +65,17 @@ def check_reset_mask(mask: ArrayLike | None, num_rows: int) -> Bool[np.ndarray, 
     if rows.shape != (num_rows,) or rows.dtype != bool or not rows.any():
         raise ValueError(f"reset_mask must be {num_rows} booleans, at least one true, got {mask!r}")
     return rows
+
+
+def warn_of_simulator(
+    ended: Bool[np.ndarray, " row"], num_warnings: Int[np.ndarray, " row"], names: Sequence[str]
+) -> None:
+    """Warns of episodes in which MuJoCo did: it may have gone back to its initial state."""
+    for row in np.flatnonzero(ended & (num_warnings > 0)).tolist():
+        warnings.warn(
+            f"MuJoCo gave {num_warnings[row]} warnings in an episode of {names[row]}, such as of an"
+            " unstable simulation, after which it starts from its initial state: do not trust this"
+            " episode",
+            RuntimeWarning,
+            stacklevel=4,  # of the caller of `step`
+        )

@@ -6,10 +6,12 @@ package computes, and `envs.workers`, which steps any rows.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import metaworld
+import mujoco
 
 from envs.constants import INFO_KEYS
 from envs.engine.environment import fast_class
@@ -33,7 +35,14 @@ class EnvironmentRowSpec(NamedTuple):
 
     def make(self, arrays: RowArrays) -> EnvironmentRow:
         """Makes the row."""
+        if mujoco.get_mju_user_warning() is None:
+            # MuJoCo's own way also writes a MUJOCO_LOG.TXT into the folder that the user is in.
+            mujoco.set_mju_user_warning(_print_warning)
         return EnvironmentRow(self, arrays)
+
+
+def _print_warning(message: str) -> None:
+    print(f"mujoco: {message}", file=sys.stderr, flush=True)
 
 
 class EnvironmentRow:
@@ -88,6 +97,7 @@ class EnvironmentRow:
             arrays.final_observation[row] = observation
             arrays.final_return[row] = self._return
             arrays.final_elapsed[row] = elapsed
+            arrays.final_warnings[row] = self.env.data.warning.number.sum()
             arrays.horizon[row] = self.spec.max_episode_steps
             self.reset()
         else:

@@ -38,6 +38,7 @@ class RowArrays(SharedArrays):
                 ("final_observation", np.float32, (num_rows, OBSERVATION_SIZE)),
                 ("final_return", np.float64, num_rows),
                 ("final_elapsed", np.int64, num_rows),
+                ("final_warnings", np.int64, num_rows),
                 ("info", np.float64, (num_rows, len(INFO_KEYS))),
                 ("low", np.float64, (num_rows, OBSERVATION_SIZE)),
                 ("high", np.float64, (num_rows, OBSERVATION_SIZE)),
@@ -70,6 +71,8 @@ class RowArrays(SharedArrays):
     """The sum of rewards of the row's last episode."""
     final_elapsed: np.ndarray
     """The steps of the row's last episode."""
+    final_warnings: np.ndarray
+    """MuJoCo's warnings in the row's last episode."""
     info: np.ndarray
     """The step's `INFO_KEYS`, where they were asked for."""
     low: np.ndarray

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from envs.constants import INFO_KEYS, MAX_EPISODE_STEPS
 from envs.costs import assign_tasks
 from envs.goal_order import GoalOrder, NextGoals, row_seeds
-from envs.infos import check_reset_mask, final_infos, with_masks
+from envs.infos import check_reset_mask, final_infos, warn_of_simulator, with_masks
 from envs.options import RewardVersion, check_options
 from envs.row import RESET, RESTORE, STEP, EnvironmentRowSpec
 from envs.row_arrays import RowArrays
@@ -261,6 +261,7 @@ class MetaWorldVectorEnv(VectorEnv):
             with self._workers.uninterrupted():
                 self._draw_next_goals(ended)
                 self._workers.command_sent = b""
+            warn_of_simulator(ended, shared.final_warnings, self.task_names)
         else:
             self._workers.command_sent = b""
         return observation, reward, terminated, truncated, infos

@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 
+import mujoco
 import pytest
 
 from envs import WorkerError, make_vec
@@ -103,3 +104,34 @@ def test_a_reset_or_restore_that_raises_says_so(make, pair):
     state["goal"][0] = 1
     with pytest.raises(WorkerError, match=f"failed while restoring {FIRST}: UnpicklingError"):
         venv.load_state_dict(state)
+
+
+def test_an_unstable_simulation_is_said_once_and_leaves_no_file(make, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    venv = make(PAIR, max_episode_steps=3)
+    venv.reset()
+    second = venv._workers._caller_rows._rows[1]
+    second.env.data.qvel[:] = 1e12
+    venv.step(ZERO)
+    venv.step(ZERO)
+    message = f"MuJoCo gave 1 warnings in an episode of {PAIR[1]}, such as of an unstable"
+    with pytest.warns(RuntimeWarning, match=message) as caught:
+        venv.step(ZERO)
+    assert len(caught) == 1
+    for _ in range(3):
+        venv.step(ZERO)
+    assert list(tmp_path.iterdir()) == []
+    assert "mujoco: Nan, Inf or huge value in QVEL" in capfd.readouterr().err
+
+
+def test_a_user_s_own_handler_of_mujoco_s_warnings_stays(make):
+    def own(message: str) -> None:
+        pass
+
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(own)
+    try:
+        make("reach-v3")
+        assert mujoco.get_mju_user_warning() is own
+    finally:
+        mujoco.set_mju_user_warning(before)
