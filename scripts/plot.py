@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from mtrl_fair.checks import check_name
 from mtrl_fair.results import figures, notes
+from mtrl_fair.results.figure_files import file_format, save_figure
 from mtrl_fair.results.groups import check_labels, group_runs
 from mtrl_fair.results.levels import DEFAULT_LEVEL
 from mtrl_fair.results.runs import RunResults, until_step
@@ -63,10 +64,8 @@ def main(words: list[str]) -> None:
         figure, remarks = draw(arguments, runs)
     print_notes(remarks)
     for path in arguments.output:
-        # Without its date, the same figure is the same file.
-        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(file_format(path))
         with writing("--output", path):
-            figure.savefig(path, dpi=150, metadata=metadata)
+            save_figure(figure, path)
         print(f"written to {path}")
 
 
@@ -78,11 +77,6 @@ def check_files(paths: Sequence[Path]) -> None:
     for path in paths:
         check_output("--output", path)
         check_name(f"ending of --output {path}", file_format(path), formats)
-
-
-def file_format(path: Path) -> str:
-    """Returns the format that the ending of a figure's name stands for."""
-    return path.suffix[1:].lower()
 
 
 def draw(arguments: Arguments, runs: Sequence[RunResults]) -> tuple[Figure, list[str]]:

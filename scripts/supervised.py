@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from mtrl_fair.errors import WriteError
 from mtrl_fair.supervised.jobs import Job, run_jobs
 from mtrl_fair.supervised.registry import BENCHMARKS, NOT_TESTED_ON_REAL_DATA
 from scripts.command_line import (
@@ -77,7 +78,10 @@ def train_and_compare(folder: Path, plan: dict[str, Any], jobs: list[Job], todo:
         fail(f"interrupted. Continue from the last epochs with --resume {folder}", code=130)
     with bad_input_is_one_line():
         comparison = read_comparison(plan, jobs)
-    show_comparison(console, folder, comparison, plan["benchmark"])
+    try:
+        show_comparison(console, folder, comparison, plan["benchmark"])
+    except WriteError as error:
+        fail(f"{error}. --resume {folder} writes it again", code=1)
     unfinished = [job for job in jobs if not is_finished(job)]
     if unfinished:
         failed = any(ended.error is not None for ended in outcomes.values())

@@ -20,7 +20,8 @@ import torch
 from rich.console import Console
 
 from mtrl_fair import check_alpha
-from scripts.command_line import bad_input_is_one_line, parse_class
+from mtrl_fair.results.figure_files import save_figure
+from scripts.command_line import bad_input_is_one_line, parse_class, writing
 from scripts.toy_figures.descent import (
     Method,
     combiner_method,
@@ -77,7 +78,8 @@ def main(words: list[str]) -> None:
         figure = draw(methods, trajectories)
         for ending in ("png", "svg"):
             path = arguments.output / f"{prefix}_{space}_space.{ending}"
-            figure.savefig(path, dpi=200)
+            with writing("--output", path):
+                save_figure(figure, path, dpi=200)
             print(f"written to {path}")
         plt.close(figure)
 

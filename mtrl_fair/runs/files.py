@@ -42,9 +42,20 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """Opens a file that takes the place of `path` at the end of the block: a kill, a full disk or
     an error at any moment leaves the old file, or the new one.
 
+    What a link points to is replaced, not the link. A device or a pipe, such as /dev/stdout, is
+    written to.
+
     Raises:
         WriteError: it could not be written. Nothing is left of it.
     """
+    if path.exists() and not path.is_file():
+        try:
+            with path.open("wb") as file:
+                yield cast(BinaryIO, file)
+        except OSError as error:
+            raise cannot_be_written(path, error) from error
+        return
+    path = path.resolve()
     temporary = path.with_name(path.name + ".tmp")
     recording: RecordingFile | None = None
     try:
@@ -82,8 +93,13 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replaces a file, as a whole or not at all; line ends are written as they are."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces a file, as a whole or not at all."""
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(content)
 
 
 class AppendedFile:

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from mtrl_fair.results.figure_files import save_figure
 from mtrl_fair.supervised.comparison import Comparison, Row
 from mtrl_fair.supervised.tables import arrow, overall_label, shows_all
 
@@ -48,7 +49,7 @@ def draw_comparison(path: Path, comparison: Comparison, title: str) -> None:
     if single is not None:
         notes += ["ticks: single seeds", "dashed: single-task training"]
     figure.suptitle("; ".join(notes), fontsize="medium")
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
     plt.close(figure)
 
 

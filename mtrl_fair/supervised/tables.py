@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from pathlib import Path
 
 from rich.table import Table
 
 from mtrl_fair.results.markdown import markdown_table
+from mtrl_fair.runs.files import write_text
 from mtrl_fair.supervised.comparison import Comparison, Row
 
 MOST_WITH_ERRORS = 5
@@ -40,7 +42,7 @@ def write_markdown(path: Path, comparison: Comparison, title: str) -> None:
     """Writes the table with the standard errors of all columns but MR."""
     rows = [cells(comparison, row, errors=True) for row in all_rows(comparison)]
     table = markdown_table(["method", *headings(comparison)], rows)
-    path.write_text(f"{title}: {caption(comparison)}\n\n{table}\n", encoding="utf-8")
+    write_text(path, f"{title}: {caption(comparison)}\n\n{table}\n")
 
 
 def write_csv(path: Path, comparison: Comparison) -> None:
@@ -51,17 +53,18 @@ def write_csv(path: Path, comparison: Comparison) -> None:
         header += [name, f"{name} standard error"]
     header += ["mean rank", "delta m percent", "delta m percent standard error"]
     header += ["delta m percent of each seed"]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        for row in all_rows(comparison):
-            numbers: list[float] = []
-            for name in names:
-                numbers += [row.means[name], row.errors[name]]
-            numbers += [row.rank, row.delta, row.delta_error]
-            shown = ["" if math.isnan(number) else number for number in numbers]
-            seeds = " ".join(map(str, row.delta_seeds))
-            writer.writerow([row.method, row.seeds, *shown, seeds])
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(header)
+    for row in all_rows(comparison):
+        numbers: list[float] = []
+        for name in names:
+            numbers += [row.means[name], row.errors[name]]
+        numbers += [row.rank, row.delta, row.delta_error]
+        shown = ["" if math.isnan(number) else number for number in numbers]
+        seeds = " ".join(map(str, row.delta_seeds))
+        writer.writerow([row.method, row.seeds, *shown, seeds])
+    write_text(path, text.getvalue())
 
 
 def all_rows(comparison: Comparison) -> list[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeAlias
 
-from mtrl_fair.runs import describe_machine
+from mtrl_fair.runs import describe_machine, write_json, write_text
 
 Rows: TypeAlias = list[dict[str, Any]]
 """Measurements, each by the names of its values."""
@@ -27,7 +26,7 @@ class Report:
 
     def write_json(self, path: Path) -> None:
         content = {**describe_machine(), "rows": self.rows, "ratios": self.ratios}
-        path.write_text(json.dumps(content, indent=2) + "\n")
+        write_json(path, content)
 
 
 def median_times(
@@ -61,7 +60,7 @@ def replace_section(path: Path, name: str, text: str) -> None:
         ValueError: the document has no such section.
     """
     before, after = split_at_section(path, name)
-    path.write_text(f"{before}\n\n{text}\n\n{after}")
+    write_text(path, f"{before}\n\n{text}\n\n{after}")
 
 
 def split_at_section(path: Path, name: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,24 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, kind, size):
         write()
     assert path.read_text() == "old"
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_link_stays_a_link_and_a_pipe_is_written_to(tmp_path):
+    target, link, pipe = (tmp_path / name for name in ("target", "link", "pipe"))
+    target.write_text("old")
+    link.symlink_to(target)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "text")
+    assert os.read(reader, 9) == b"text"
+    os.close(reader)
+    assert pipe.is_fifo()
+    with pytest.raises(WriteError, match="/dev/full cannot be written .No space left"):
+        write_text(Path("/dev/full"), "text")
+    assert not Path("/dev/full.tmp").exists()
 
 
 def test_another_error_than_of_the_disk_stays_what_it_is(tmp_path):
