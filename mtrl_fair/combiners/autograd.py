@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mtrl_fair.checks import check_present
+from mtrl_fair.gradients.backward import gradients_of, zero_if_none
 from mtrl_fair.gradients.gramian import upcast_if_small
 
 P = ParamSpec("P")
@@ -31,19 +32,8 @@ def weighted_gradients(
     task_losses: Tensor, weights: Tensor, parameters: Sequence[Tensor], *, keep_graph: bool
 ) -> tuple[Tensor | None, ...]:
     """Returns the gradients of Σ w_k ℓ_k with respect to parameters; None for those it lacks."""
-    return torch.autograd.grad(
-        task_losses,
-        list(parameters),
-        weights.to(task_losses.dtype),
-        retain_graph=keep_graph,
-        allow_unused=True,
-    )
-
-
-def zero_if_none(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Returns gradients, with zeros for parameters that have none."""
-    pairs = zip(gradients, parameters, strict=True)
-    return [torch.zeros_like(tensor) if part is None else part for part, tensor in pairs]
+    held = weights.to(task_losses.dtype)
+    return gradients_of(task_losses, parameters, held, keep_graph=keep_graph)
 
 
 def gradients_of_each_task(
@@ -69,12 +59,7 @@ def gradients_of_each_task(
     used = [False] * len(shared)
     last = len(task_losses) - 1
     for k, loss in enumerate(task_losses):
-        gradients = torch.autograd.grad(
-            loss,
-            [*shared, *heads[k]],
-            retain_graph=keep_graph or k < last,
-            allow_unused=True,
-        )
+        gradients = gradients_of(loss, [*shared, *heads[k]], keep_graph=keep_graph or k < last)
         of_shared = gradients[: len(shared)]
         used = [so_far or part is not None for so_far, part in zip(used, of_shared, strict=True)]
         rows.append(zero_if_none(of_shared, shared))

@@ -15,11 +15,11 @@ from mtrl_fair.combiners.autograd import (
     full_precision,
     only_used,
     weighted_gradients,
-    zero_if_none,
 )
 from mtrl_fair.combiners.base import Combiner
 from mtrl_fair.combiners.outputs import Aggregate, CombinerInfo, Differentiated
 from mtrl_fair.errors import NonFiniteError
+from mtrl_fair.gradients.backward import zero_if_none
 from mtrl_fair.gradients.gramian import at_least_float32, per_row, total_norm, weighted_sum
 from mtrl_fair.gradients.per_task import (
     TaskLossFn,

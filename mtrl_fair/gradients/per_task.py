@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mtrl_fair.errors import NotPerTaskError
+from mtrl_fair.gradients.backward import gradients_of, zero_if_none
 from mtrl_fair.gradients.linear import Slot
 from mtrl_fair.gradients.task_parameter import TaskParameter
 
@@ -118,7 +119,7 @@ def task_losses_and_gradients(
             # which wrote another derivative into the slot and set this. If it stayed set and the
             # losses did not depend on that product, the other derivative would be returned.
             slot.written = False
-        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        found = gradients_of(total, list(leaves.values()), keep_graph=False)
         gradients = dict(zip(leaves, found, strict=True))
     except NotPerTaskError as error:
         warnings.warn(
@@ -193,16 +194,8 @@ def _loop(
     output = task_loss_fn({**shared, **heads}, batch)
     losses = losses_of(output, has_aux, num_tasks)
     leaves = {**shared, **heads}
-    rows = [
-        torch.autograd.grad(
-            loss,
-            list(leaves.values()),
-            retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        for loss in losses
-    ]
+    values = list(leaves.values())
+    rows = [zero_if_none(gradients_of(loss, values, keep_graph=True), values) for loss in losses]
     gradients = {}
     for name, columns in zip(leaves, zip(*rows, strict=True), strict=True):
         # A head has one row per task already: a column is 0 but for its task's row.
