@@ -22,6 +22,7 @@ from mtrl_fair.combiners.outputs import Aggregate, CombinerInfo, Differentiated
 from mtrl_fair.combiners.registry import COMBINERS, make_combiner
 from mtrl_fair.combiners.scale import Scale
 from mtrl_fair.errors import LossBoundError, NonFiniteError
+from mtrl_fair.gradients.check import check_task_gradients
 from mtrl_fair.gradients.per_task import task_gradients, task_losses_and_gradients
 from mtrl_fair.gradients.task_parameter import shared_linear
 from mtrl_fair.losses import alpha_fair_loss, task_mean
@@ -56,6 +57,7 @@ __all__ = [
     "UncertaintyWeighting",
     "alpha_fair_loss",
     "check_alpha",
+    "check_task_gradients",
     "fairgrad_residual",
     "fairgrad_weights",
     "make_combiner",

@@ -84,7 +84,7 @@ def check_num_tasks(number: int, expected: int | None) -> None:
         raise ValueError(f"{number} tasks arrived, but this combiner was made for {expected}")
 
 
-def check_task_gradients(task_gradients: Tensor | dict[str, Tensor], task_losses: Tensor) -> None:
+def check_gradient_rows(task_gradients: Tensor | dict[str, Tensor], task_losses: Tensor) -> None:
     """Raises ValueError unless they are floating-point tensors [K, …] with a row for every loss."""
     named = isinstance(task_gradients, dict)
     gradients = list(task_gradients.values()) if named else [task_gradients]

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from mtrl_fair.checks import (
+    check_gradient_rows,
     check_gramian,
     check_head_gradients,
     check_integer,
     check_name,
     check_positive,
     check_present,
-    check_task_gradients,
     check_task_losses,
     trainable_parameters,
 )
@@ -123,7 +123,7 @@ class Combiner(nn.Module, ABC):
         """
         named = task_gradients if isinstance(task_gradients, dict) else {"": task_gradients}
         check_task_losses(task_losses, self.num_tasks)
-        check_task_gradients(task_gradients, task_losses)
+        check_gradient_rows(task_gradients, task_losses)
         rows = flat_rows(named, task_losses, present)
         gramian = gramian_of(rows.values())
         check_gramian(gramian)

@@ -78,7 +78,7 @@ class SharedLinear(torch.autograd.Function):
         data, matrix = ctx.saved_tensors
         for_data = None
         if ctx.needs_input_grad[0]:
-            for_data = (_rows(gradient, matrix) @ matrix.mT).view(data.shape)
+            for_data = (_rows(gradient, matrix) @ matrix.mH).view(data.shape)
         by_task_or_summed = _gradients_by_task if ctx.per_task else _summed_gradients
         for_weight, for_bias = by_task_or_summed(ctx, data, matrix, gradient)
         return for_data, for_weight, for_bias, None, None, None, None
@@ -91,7 +91,7 @@ def _summed_gradients(
     for_weight = for_bias = None
     rows = _rows(gradient, matrix)
     if ctx.needs_input_grad[1]:
-        for_weight = (_rows(data, matrix).mT @ rows).to(ctx.dtype)
+        for_weight = (_rows(data, matrix).mH @ rows).to(ctx.dtype)
     if ctx.needs_input_grad[2]:
         for_bias = rows.sum(-2, dtype=ctx.bias_dtype).reshape(ctx.bias_shape)
     return for_weight, for_bias
@@ -105,7 +105,7 @@ def _gradients_by_task(
     weight_slot, bias_slot = ctx.slots
     outputs = _by_task(gradient, matrix)
     if ctx.needs_input_grad[1]:
-        inputs = _by_task(data, matrix)
+        inputs = _by_task(data, matrix).conj()  # of complex data; real ones stay as they are
         left, right = (outputs, inputs) if ctx.transposed else (inputs, outputs)
         if weight_slot is None:
             shape = (matrix.mT if ctx.transposed else matrix).shape

@@ -43,7 +43,9 @@ def task_gradients(
 
     Whatever tensor meets a parameter must have the task as its first dimension. Data whose rows
     were moved elsewhere (`x.transpose(0, 1)`) or a constant [K, …] that is not one row per task
-    cannot be told from it if its first dimension happens to be K too.
+    cannot be told from it if its first dimension happens to be K too. Nor can a loss be seen to use
+    the rows of other tasks, as with batch normalisation, attention or means over [task × batch]:
+    its gradients are silently wrong. `check_task_gradients` finds both; call it on a first batch.
 
     Args:
         task_loss_fn: (parameters, batch) -> task losses [K]. Row k depends on rows [k] of the batch
@@ -128,13 +130,43 @@ def task_losses_and_gradients(
             stacklevel=2,
         )
         with torch.enable_grad():
-            output, gradients = _loop(task_loss_fn, parameters, heads, batch, num_tasks, has_aux)
+            output, gradients = one_backward_per_task(
+                task_loss_fn, parameters, heads, batch, num_tasks, has_aux
+            )
     for name, gradient in gradients.items():
         if name in slots:
             gradients[name] = _finish_slot(slots[name], gradient)
         elif gradient is None:
             gradients[name] = torch.zeros_like(leaves[name], memory_format=torch.contiguous_format)
     return detach(output), gradients
+
+
+def one_backward_per_task(
+    task_loss_fn: TaskLossFn,
+    parameters: Mapping[str, Tensor],
+    heads: dict[str, Tensor],
+    batch: Any,
+    num_tasks: int,
+    has_aux: bool,
+) -> tuple[Any, dict[str, Tensor]]:
+    """Returns the output and the gradients of one backward per task, for any use of parameters.
+
+    Args:
+        heads: task parameters [K, *shape], leaves of a graph. Row k gets the gradient of task k's
+            loss, even where other losses depend on it, too.
+    """
+    shared = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
+    output = task_loss_fn({**shared, **heads}, batch)
+    losses = losses_of(output, has_aux, num_tasks)
+    leaves = {**shared, **heads}
+    values = list(leaves.values())
+    rows = [zero_if_none(gradients_of(loss, values, keep_graph=True), values) for loss in losses]
+    gradients = {}
+    for name, columns in zip(leaves, zip(*rows, strict=True), strict=True):
+        if name in heads:
+            columns = tuple(column[k] for k, column in enumerate(columns))
+        gradients[name] = torch.stack(columns)
+    return output, gradients
 
 
 def head_leaves(task_parameters: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
@@ -179,28 +211,6 @@ def _finish_slot(slot: Slot, gradient: Tensor | None) -> Tensor:
     elif not slot.written:
         slot.tensor.zero_()
     return slot.tensor
-
-
-def _loop(
-    task_loss_fn: TaskLossFn,
-    parameters: Mapping[str, Tensor],
-    heads: dict[str, Tensor],
-    batch: Any,
-    num_tasks: int,
-    has_aux: bool,
-) -> tuple[Any, dict[str, Tensor]]:
-    """Returns the output and the gradients of one backward per task, for any use of parameters."""
-    shared = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-    output = task_loss_fn({**shared, **heads}, batch)
-    losses = losses_of(output, has_aux, num_tasks)
-    leaves = {**shared, **heads}
-    values = list(leaves.values())
-    rows = [zero_if_none(gradients_of(loss, values, keep_graph=True), values) for loss in losses]
-    gradients = {}
-    for name, columns in zip(leaves, zip(*rows, strict=True), strict=True):
-        # A head has one row per task already: a column is 0 but for its task's row.
-        gradients[name] = sum(columns[1:], columns[0]) if name in heads else torch.stack(columns)
-    return output, gradients
 
 
 def count_tasks(batch: Any) -> int:

@@ -3,6 +3,7 @@ import torch
 
 from agents import ARCHITECTURES, NetworkConfig
 from agents.networks import TaskNetwork
+from mtrl_fair import check_task_gradients
 
 K, B, IN, OUT = 3, 5, 4, 2
 
@@ -27,6 +28,20 @@ def test_a_row_depends_on_its_own_task_s_input_only(architecture):
     changed[1] += 1
     same = (net(features) == net(changed)).all(0).flatten(1).all(1)
     assert same.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("stack", [(), (2,)])
+def test_its_task_gradients_are_those_of_one_backward_per_task(architecture, stack):
+    net = network(architecture, stack)
+    own = {name: net.get_parameter(name) for name in net.task_parameter_names()}
+    shared = {name: value for name, value in net.named_parameters() if name not in own}
+
+    def task_losses(parameters, features):
+        output = torch.func.functional_call(net, parameters, (features,))
+        return output.square().mean((-2, -1)).reshape(-1, K).sum(0)
+
+    check_task_gradients(task_losses, shared, torch.randn(K, B, IN), own)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -5,35 +5,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtrl_fair import task_gradients, task_losses_and_gradients
+from mtrl_fair import shared_linear, task_gradients, task_losses_and_gradients
+from tests.mtrl_fair.gradients.loop import loop
 
 K, B = 4, 5
 
 
-def randn(*shape: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=GENERATOR)
+def randn(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, dtype=dtype, generator=GENERATOR)
 
 
 GENERATOR = torch.Generator().manual_seed(0)
 BATCH = {"x": randn(K, B, 3), "y": randn(K, B, 2)}
-
-
-def loop(loss_fn, parameters, batch):
-    leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in parameters.items()}
-    rows = [
-        torch.autograd.grad(
-            loss,
-            list(leaves.values()),
-            retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        for loss in loss_fn(leaves, batch)
-    ]
-    return {
-        name: torch.stack(column)
-        for name, column in zip(leaves, zip(*rows, strict=True), strict=True)
-    }
 
 
 def assert_equals_loop(loss_fn, parameters):
@@ -98,6 +81,25 @@ USES = {
 def test_every_use_equals_the_loop(use):
     loss_fn, shapes = USES[use]
     assert_equals_loop(loss_fn, {name: randn(*shape) for name, shape in shapes.items()})
+
+
+def test_complex_parameters_get_the_conjugate_as_autograd_gives_it():
+    shapes = {"w": (3, 2), "v": (4, 2), "b": (4,), "s": (2, 4, 2), "own": (2, 1, 2)}
+    values = {name: randn(*shape, dtype=torch.complex128) for name, shape in shapes.items()}
+
+    def loss_fn(p, b):
+        hidden = (b["x"] + 1j * b["x"].roll(1, 2)) @ p["w"]
+        stacked = shared_linear(functional.linear(hidden, p["v"], p["b"]), p["s"][0], p["own"][0])
+        return stacked.abs().square().mean((1, 2))
+
+    assert_equals_loop(loss_fn, values)
+    data = randn(K, B, 4, dtype=torch.complex128).requires_grad_()
+    inputs = (data, values["s"][1].clone().requires_grad_())
+    of_linear, of_matmul = (
+        torch.autograd.grad(product(*inputs).abs().square().sum(), inputs)
+        for product in (shared_linear, torch.matmul)
+    )
+    torch.testing.assert_close(of_linear, of_matmul)
 
 
 SLOW_USES = {
