@@ -50,7 +50,7 @@ def check_present(present: Tensor, task_losses: Tensor) -> None:
     ):
         raise ValueError(
             f"present must be a boolean torch tensor {list(task_losses.shape)}, as task_mean"
-            f" returns it, got {_describe(present)}"
+            f" returns it, got {describe(present)}"
         )
 
 
@@ -59,10 +59,16 @@ def check_head_gradients(gradients: Sequence[Sequence[Tensor | None]]) -> None:
     wrong = [
         k
         for k, parts in enumerate(gradients)
-        if not all(part is None or part.is_cuda or part.isfinite().all() for part in parts)
+        if not all(part is None or part.is_cuda or _is_finite(part) for part in parts)
     ]
     if wrong:
         raise NonFiniteError("gradient of the head", wrong)
+
+
+def _is_finite(gradient: Tensor) -> bool:
+    # A sparse gradient, as of an embedding, holds only values that are not 0.
+    values = gradient if gradient.layout == torch.strided else gradient.coalesce().values()
+    return bool(values.isfinite().all())
 
 
 def check_task_losses(task_losses: Tensor, num_tasks: int | None) -> None:
@@ -73,6 +79,8 @@ def check_task_losses(task_losses: Tensor, num_tasks: int | None) -> None:
     if not isinstance(task_losses, Tensor) or task_losses.ndim != 1:
         found = list(task_losses.shape) if isinstance(task_losses, Tensor) else type(task_losses)
         raise ValueError(f"task losses must be one tensor [K], got {found}: stack them")
+    if task_losses.is_complex():
+        raise ValueError(f"task losses must be real, got {task_losses.dtype}: take .abs() or .real")
     check_num_tasks(len(task_losses), num_tasks)
     if not task_losses.is_cuda and not task_losses.isfinite().all():
         raise NonFiniteError("loss", (~task_losses.isfinite()).nonzero().flatten().tolist())
@@ -85,17 +93,23 @@ def check_num_tasks(number: int, expected: int | None) -> None:
 
 
 def check_gradient_rows(task_gradients: Tensor | dict[str, Tensor], task_losses: Tensor) -> None:
-    """Raises ValueError unless they are floating-point tensors [K, …] with a row for every loss."""
+    """Raises ValueError unless they are tensors [K, …] with a row for every loss.
+
+    Their numbers are floating-point or complex.
+    """
     named = isinstance(task_gradients, dict)
     gradients = list(task_gradients.values()) if named else [task_gradients]
     least_rank = 1 if named else 2
     if not gradients or not all(
-        isinstance(value, Tensor) and value.ndim >= least_rank and value.is_floating_point()
+        isinstance(value, Tensor)
+        and value.ndim >= least_rank
+        and (value.is_floating_point() or value.is_complex())
+        and value.layout == torch.strided
         for value in gradients
     ):
         raise ValueError(
-            "task gradients must be a floating-point tensor [K, P], or a dict of [K, *shape],"
-            f" got {[_describe(value) for value in gradients]}"
+            "task gradients must be a dense floating-point tensor [K, P], or a dict of"
+            f" [K, *shape], got {[describe(value) for value in gradients]}"
         )
     numbers = {len(gradient) for gradient in gradients}
     if numbers != {len(task_losses)}:
@@ -142,43 +156,75 @@ def _tasks(mask: np.ndarray) -> list[int]:
     return np.flatnonzero(mask.reshape(-1, mask.shape[-1]).any(0)).tolist()
 
 
-def _describe(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{list(value.shape)} {value.dtype}"
-    return type(value).__name__
+def describe(value: Any) -> str:
+    """Returns shape and dtype of a tensor, and its layout if it is not dense; else the type."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    layout = "" if value.layout == torch.strided else f" {value.layout}"
+    return f"{list(value.shape)} {value.dtype}{layout}"
 
 
-def _trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
+def _given(parameters: Iterable[Tensor], whose: str, get_grad: bool) -> list[Tensor]:
     if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
         raise ValueError(
             f"parameters must be a collection of tensors such as module.parameters(), got"
             f" {type(parameters).__name__}"
         )
     found = list(parameters)
-    for parameter in found:
+    for position, parameter in enumerate(found):
         if not isinstance(parameter, Tensor):
             raise ValueError(
                 f"parameters must be tensors, got {type(parameter).__name__}: use"
                 " module.parameters()"
             )
-    if len({id(parameter) for parameter in found}) < len(found):
-        raise ValueError("a parameter is given twice: give each once")
-    return [parameter for parameter in found if parameter.requires_grad]
+        if get_grad and not parameter.is_leaf:
+            raise ValueError(
+                f"parameter {position} of {whose}, {list(parameter.shape)}, was computed from"
+                " others, so it has no .grad: give those, such as module.parameters(), or use"
+                " scalarize"
+            )
+    places = {id(parameter): position for position, parameter in enumerate(found)}
+    if len(places) < len(found):
+        first, second = next(
+            (i, places[id(parameter)])
+            for i, parameter in enumerate(found)
+            if places[id(parameter)] != i
+        )
+        raise ValueError(
+            f"parameters {first} and {second} of {whose}, {list(found[first].shape)}, are one"
+            " parameter given twice: give each once"
+        )
+    return found
+
+
+def _trainable(parameters: list[Tensor]) -> list[Tensor]:
+    return [parameter for parameter in parameters if parameter.requires_grad]
 
 
 def trainable_parameters(
     task_losses: Tensor,
     shared_parameters: Iterable[Tensor],
     task_parameters: Sequence[Iterable[Tensor]] | None,
+    *,
+    get_grad: bool,
 ) -> tuple[list[Tensor], list[list[Tensor]]]:
     """Returns the trainable shared parameters, and those of each task.
+
+    Args:
+        get_grad: whether their `.grad` will be written, which a computed tensor lacks.
 
     Raises:
         ValueError: losses without a graph, no such parameters, or one that has two places.
     """
     if not task_losses.requires_grad:
         raise ValueError("the task losses have no graph: compute them with gradients enabled")
-    shared = _trainable(shared_parameters)
+    given = _given(shared_parameters, "the shared ones", get_grad)
+    shared = _trainable(given)
+    if given and not shared:
+        raise ValueError(
+            f"all {len(given)} shared parameters are frozen, so there is nothing to combine: thaw"
+            " some, or call task_losses.sum().backward() for the heads"
+        )
     if not shared:
         raise ValueError(
             "no shared parameters that require a gradient: give the common trunk's, as a list,"
@@ -186,7 +232,10 @@ def trainable_parameters(
         )
     if task_parameters is None:
         return shared, [[] for _ in task_losses]
-    heads = [_trainable(parameters) for parameters in task_parameters]
+    heads = [
+        _trainable(_given(parameters, f"task {k}", get_grad))
+        for k, parameters in enumerate(task_parameters)
+    ]
     if len(heads) != len(task_losses):
         raise ValueError(
             f"task_parameters has {len(heads)} collections for {len(task_losses)} task losses:"
@@ -197,10 +246,24 @@ def trainable_parameters(
             "task_parameters holds no parameter that requires a gradient: give lists, because a"
             " generator such as module.parameters() can be used once only, or leave it out"
         )
-    of_heads = [id(parameter) for head in heads for parameter in head]
-    if len({*of_heads, *map(id, shared)}) < len(of_heads) + len(shared):
-        raise ValueError("a parameter belongs to several tasks: give it to shared_parameters only")
+    _check_one_place_each(shared, heads)
     return shared, heads
+
+
+def _check_one_place_each(shared: list[Tensor], heads: list[list[Tensor]]) -> None:
+    of_heads = [id(parameter) for head in heads for parameter in head]
+    if len({*of_heads, *map(id, shared)}) == len(of_heads) + len(shared):
+        return
+    places = dict.fromkeys(map(id, shared), "the shared parameters")
+    for k, head in enumerate(heads):
+        for parameter in head:
+            if id(parameter) in places:
+                raise ValueError(
+                    f"a parameter {list(parameter.shape)} of task {k} is also one of"
+                    f" {places[id(parameter)]}, so it belongs to several tasks: give it to"
+                    " shared_parameters only"
+                )
+            places[id(parameter)] = f"task {k}"
 
 
 def check_name(kind: str, name: str, valid: Collection[str], listing: str | None = None) -> None:

@@ -78,16 +78,33 @@ def flat_rows(
 ) -> dict[str, Tensor]:
     """Returns task gradients [K, *shape] as [K, P]; those of tasks that are not present are 0.
 
+    A complex number counts as two real ones: so inner products are those of the steps that are
+    taken, and a direction of real weights is again complex.
+
     Raises:
         ValueError: `present` is no tensor [K] (bool).
     """
     rows = upcast_if_small(
-        {name: part.detach().reshape(len(part), -1) for name, part in task_gradients.items()}
+        {name: _real_rows(part.detach()) for name, part in task_gradients.items()}
     )
     if present is None:
         return rows
     check_present(present, task_losses)
     return {name: row.where(present.unsqueeze(1), 0) for name, row in rows.items()}
+
+
+def _real_rows(gradients: Tensor) -> Tensor:
+    rows = gradients.reshape(len(gradients), -1)
+    return torch.view_as_real(rows.resolve_conj()).flatten(1) if rows.is_complex() else rows
+
+
+def direction_like(
+    direction: Tensor, task_gradients: Tensor, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Returns a direction [P] of `flat_rows` as [*shape], in the task gradients' dtype if None."""
+    if task_gradients.is_complex():
+        direction = torch.view_as_complex(direction.view(-1, 2))
+    return direction.to(dtype or task_gradients.dtype).reshape(task_gradients.shape[1:])
 
 
 def weighted_loss(weights: Tensor, task_losses: Tensor) -> Tensor:
@@ -106,5 +123,7 @@ def accumulate(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None])
             continue
         if parameter.grad is None:
             parameter.grad = gradient.detach().clone()
+        elif parameter.grad.is_sparse and not gradient.is_sparse:
+            parameter.grad = gradient + parameter.grad  # torch adds no dense one to a sparse one
         else:
             parameter.grad += gradient

@@ -22,6 +22,7 @@ from mtrl_fair.checks import (
 )
 from mtrl_fair.combiners.autograd import (
     accumulate,
+    direction_like,
     flat_rows,
     full_precision,
     gradients_of_each_task,
@@ -107,7 +108,8 @@ class Combiner(nn.Module, ABC):
         tensor([0.4000, 0.8000]) tensor([0.2000, 0.8000]) tensor(0)
 
         Args:
-            task_gradients: [K, P], or a dict of [K, *shape] as `task_gradients` returns it.
+            task_gradients: [K, P], or a dict of [K, *shape] as `task_gradients` returns it. Complex
+                ones are taken as pairs of real numbers.
             task_losses: [K].
             present: [K] (bool), as `task_mean` returns it. A task that is not present, or whose
                 gradient is zero, gets weight 0.
@@ -130,7 +132,7 @@ class Combiner(nn.Module, ABC):
         solved = self.aggregate(rows, gramian, task_losses.detach(), gramian.diagonal() > 0)
         scaled, norm = scaled_aggregate(solved, rows, self.scale, self.max_norm)
         direction = {
-            name: part.to(dtype or named[name].dtype).reshape(named[name].shape[1:])
+            name: direction_like(part, named[name], dtype)
             for name, part in scaled.direction.items()
         }
         info = CombinerInfo.of(gramian, scaled, norm)
@@ -227,7 +229,9 @@ class Combiner(nn.Module, ABC):
                 of a method that keeps one may have advanced.
         """
         check_task_losses(task_losses, self.num_tasks)
-        shared, heads = trainable_parameters(task_losses, shared_parameters, task_parameters)
+        shared, heads = trainable_parameters(
+            task_losses, shared_parameters, task_parameters, get_grad=True
+        )
         if present is not None:
             check_present(present, task_losses)
             if any(heads):
@@ -259,7 +263,8 @@ class Combiner(nn.Module, ABC):
 
         Args:
             task_losses: [K], with a graph, which stays usable.
-            shared_parameters: the parameters whose task gradients decide the weights.
+            shared_parameters: the parameters whose task gradients decide the weights; or the
+                features that heads share, for the gradients' approximation by those of features.
             present: [K] (bool), see `combine`.
 
         Raises:
@@ -267,7 +272,7 @@ class Combiner(nn.Module, ABC):
             TypeError: the method is no weighted sum of task gradients.
         """
         check_task_losses(task_losses, self.num_tasks)
-        shared, _ = trainable_parameters(task_losses, shared_parameters, None)
+        shared, _ = trainable_parameters(task_losses, shared_parameters, None, get_grad=False)
         return weighted_loss(self._loss_weights(task_losses, shared, present), task_losses)
 
     def after_step(self, task_losses: Tensor) -> None:

@@ -26,7 +26,7 @@ from mtrl_fair.gradients.per_task import (
     check_parameters,
     count_tasks,
     detach,
-    head_leaves,
+    leaves_of,
     losses_of,
 )
 
@@ -95,8 +95,8 @@ class LossCombiner(Combiner):
     ) -> Differentiated:
         num_tasks = count_tasks(batch)
         check_parameters(parameters, task_parameters, num_tasks)
-        shared = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-        heads = head_leaves(task_parameters)
+        shared = leaves_of(parameters)
+        heads = leaves_of(task_parameters or {})
         with torch.enable_grad():
             output = task_loss_fn({**shared, **heads}, batch)
         task_losses = losses_of(output, has_aux, num_tasks)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mtrl_fair.checks import describe
+
 
 def gradients_of(
     outputs: Tensor,
@@ -40,7 +42,25 @@ def gradients_of(
         ) from error
 
 
-def zero_if_none(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Returns gradients, with zeros for parameters that have none."""
-    pairs = zip(gradients, parameters, strict=True)
-    return [torch.zeros_like(tensor) if part is None else part for part, tensor in pairs]
+def zero_if_none(
+    gradients: Sequence[Tensor | None],
+    parameters: Sequence[Tensor],
+    names: Sequence[str] | None = None,
+) -> list[Tensor]:
+    """Returns gradients, with zeros for parameters that have none.
+
+    Raises:
+        ValueError: a gradient is sparse; it is named by its position if not by `names`.
+    """
+    found = []
+    for position, (part, tensor) in enumerate(zip(gradients, parameters, strict=True)):
+        if part is not None and part.layout != torch.strided:
+            raise ValueError(
+                f"the gradient of the shared parameter {names[position] if names else position},"
+                f" {describe(part)}, is not dense, but task gradients are combined as dense"
+                " vectors: use nn.Embedding(sparse=False), or a dense parameter"
+            )
+        if part is None:
+            part = torch.zeros_like(tensor, layout=torch.strided)
+        found.append(part)
+    return found

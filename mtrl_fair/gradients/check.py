@@ -11,7 +11,7 @@ from torch import Tensor
 from mtrl_fair.checks import check_positive, check_task_losses
 from mtrl_fair.gradients.per_task import (
     TaskLossFn,
-    head_leaves,
+    leaves_of,
     one_backward_per_task,
     task_losses_and_gradients,
 )
@@ -72,7 +72,7 @@ def check_task_gradients(
         )
     losses = output[0] if has_aux else output
     check_task_losses(losses, None)
-    heads = head_leaves(task_parameters)
+    heads = leaves_of(task_parameters or {})
     with torch.random.fork_rng(devices), torch.enable_grad():
         _, expected = one_backward_per_task(
             task_loss_fn, parameters, heads, batch, len(losses), has_aux

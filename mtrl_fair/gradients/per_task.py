@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from mtrl_fair.checks import describe
 from mtrl_fair.errors import NotPerTaskError
 from mtrl_fair.gradients.backward import gradients_of, zero_if_none
 from mtrl_fair.gradients.linear import Slot
@@ -103,12 +104,9 @@ def task_losses_and_gradients(
     num_tasks = count_tasks(batch)
     check_parameters(parameters, task_parameters, num_tasks)
     slots = _slots(parameters, num_tasks, out)
-    heads = head_leaves(task_parameters)
+    heads = leaves_of(task_parameters or {})
     gradients: dict[str, Any]
-    copies = {
-        name: tensor.detach().expand(num_tasks, *tensor.shape).requires_grad_()
-        for name, tensor in parameters.items()
-    }
+    copies = leaves_of(parameters, num_tasks)
     leaves = {**copies, **heads}
     try:
         with torch.enable_grad():
@@ -155,12 +153,14 @@ def one_backward_per_task(
         heads: task parameters [K, *shape], leaves of a graph. Row k gets the gradient of task k's
             loss, even where other losses depend on it, too.
     """
-    shared = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
+    shared = leaves_of(parameters)
     output = task_loss_fn({**shared, **heads}, batch)
     losses = losses_of(output, has_aux, num_tasks)
     leaves = {**shared, **heads}
-    values = list(leaves.values())
-    rows = [zero_if_none(gradients_of(loss, values, keep_graph=True), values) for loss in losses]
+    names, values = list(leaves), list(leaves.values())
+    rows = [
+        zero_if_none(gradients_of(loss, values, keep_graph=True), values, names) for loss in losses
+    ]
     gradients = {}
     for name, columns in zip(leaves, zip(*rows, strict=True), strict=True):
         if name in heads:
@@ -169,11 +169,31 @@ def one_backward_per_task(
     return output, gradients
 
 
-def head_leaves(task_parameters: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-    """Returns task parameters as leaves of a new graph."""
-    return {
-        name: tensor.detach().requires_grad_() for name, tensor in (task_parameters or {}).items()
-    }
+def leaves_of(parameters: Mapping[str, Tensor], num_tasks: int | None = None) -> dict[str, Tensor]:
+    """Returns parameters as leaves of a new graph, or their stride-0 copies [num_tasks, *shape].
+
+    Raises:
+        ValueError: one that has no gradient, such as an integer buffer.
+    """
+    try:
+        if num_tasks is None:
+            return {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
+        return {
+            name: tensor.detach().expand(num_tasks, *tensor.shape).requires_grad_()
+            for name, tensor in parameters.items()
+        }
+    except (AttributeError, RuntimeError) as error:
+        for name, value in parameters.items():
+            if (
+                not isinstance(value, Tensor)
+                or value.layout != torch.strided
+                or not (value.is_floating_point() or value.is_complex())
+            ):
+                raise ValueError(
+                    f"the parameter {name!r} is {describe(value)}, expected a dense tensor of"
+                    " floating-point or complex numbers: leave out buffers and constants"
+                ) from error
+        raise
 
 
 def split_rows(matrix: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -188,7 +208,12 @@ def split_rows(matrix: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Te
 def _slots(parameters: Mapping[str, Tensor], num_tasks: int, out: Tensor | None) -> dict[str, Slot]:
     if out is None:
         return {}
-    expected = (num_tasks, sum(tensor.numel() for tensor in parameters.values()))
+    size = 0
+    for name, tensor in parameters.items():
+        if tensor.is_complex():
+            raise ValueError(f"out is real, but the parameter {name!r} is complex: leave out `out`")
+        size += tensor.numel()
+    expected = (num_tasks, size)
     if out.shape != expected or not out.is_floating_point():
         raise ValueError(
             f"out is {list(out.shape)} {out.dtype}, expected {list(expected)}, the numbers of tasks"

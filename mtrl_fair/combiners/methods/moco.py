@@ -23,7 +23,8 @@ class MoCo(JacobianCombiner):
     the paper, does not. A task that is absent keeps its row of Y and has weight 0 in this step's
     direction.
     Needs: the task gradients.
-    State: Y [K, P], λ and k.
+    State: Y [K, P], λ and k. Y's columns are the trainable parameters in their order: whoever
+    freezes or thaws some needs a new combiner, even if P stays the same.
 
     >>> import torch
     >>> combiner = MoCo(num_tasks=2)
@@ -69,7 +70,8 @@ class MoCo(JacobianCombiner):
         if self.tracked.shape != jacobian.shape:
             raise ValueError(
                 f"task gradients {list(jacobian.shape)} do not fit the tracked ones"
-                f" {list(self.tracked.shape)}: use one combiner per network"
+                f" {list(self.tracked.shape)}: use one combiner per network, and a new one when"
+                " parameters are frozen or thawed"
             )
         self.steps += 1
         rate = self.steps**-self.decay

@@ -64,7 +64,7 @@ def test_arguments_of_the_wrong_kind_are_refused():
         (trunk, "collection of tensors"),
         (dict(trunk.named_parameters()), "must be tensors, got str"),
         (trunk.named_parameters(), "must be tensors, got tuple"),
-        (parameters * 2, "given twice"),
+        (parameters * 2, "parameters 0 and 2 of the shared ones, \\[5, 4\\], are one"),
     ]:
         with pytest.raises(ValueError, match=message):
             combiner.backward(losses, wrong)

@@ -1,6 +1,5 @@
 """The check of task gradients against the loop, on loss functions that mix tasks."""
 
-
 import pytest
 import torch
 from torch import Tensor, nn
