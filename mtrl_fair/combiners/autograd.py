@@ -113,7 +113,10 @@ def weighted_loss(weights: Tensor, task_losses: Tensor) -> Tensor:
 
 
 def accumulate(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-    """Adds gradients to the `.grad` of parameters, as backward does.
+    """Adds gradients to the `.grad` of parameters, as backward does, and calls their hooks.
+
+    These are the hooks of `register_post_accumulate_grad_hook`; autograd calls those of
+    `register_hook` when it computes the gradients that are given here.
 
     A parameter without a gradient keeps its `.grad`, which may be None: with zeros there, weight
     decay and momentum would move it.
@@ -127,3 +130,8 @@ def accumulate(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None])
             parameter.grad = gradient + parameter.grad  # torch adds no dense one to a sparse one
         else:
             parameter.grad += gradient
+        # autograd.grad accumulates nothing, so torch does not call them; it has no other name.
+        if hooks := parameter._post_accumulate_grad_hooks:
+            with torch.no_grad():
+                for hook in tuple(hooks.values()):
+                    hook(parameter)

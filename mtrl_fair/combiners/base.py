@@ -221,7 +221,8 @@ class Combiner(nn.Module, ABC):
                 To know which, the host waits for the device.
 
         As after an ordinary backward, a parameter on which no loss depends keeps its `.grad`, None
-        or not, so optimisers with weight decay or momentum leave it alone.
+        or not, so optimisers with weight decay or momentum leave it alone. Hooks of
+        `register_post_accumulate_grad_hook` are called, those of AccumulateGrad nodes are not.
 
         Raises:
             ValueError: shapes that do not fit.
