@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from mtrl_fair.errors import LossBoundError
 from mtrl_fair.losses import alpha_fair_loss
 from mtrl_fair.runs.settings import flag_name
 from mtrl_fair.supervised.benchmark import Benchmark
 from mtrl_fair.supervised.model import MultiTaskModel
+from mtrl_fair.supervised.torch_random import random_state, set_random_state
 
 
 def task_losses(
-    model: MultiTaskModel, benchmark: Benchmark, tasks: Sequence[int], inputs: Any, targets: Any
+    model: Callable[[Any], list[Tensor]],
+    benchmark: Benchmark,
+    tasks: Sequence[int],
+    inputs: Any,
+    targets: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Computes the losses of a batch for the tasks that the model has heads for.
 
@@ -36,6 +42,42 @@ def task_losses(
         return losses, None
     always = torch.ones_like(present[0])
     return losses, torch.stack([always if flag is None else flag for flag in flags])
+
+
+@torch.no_grad()
+def task_losses_again(
+    model: MultiTaskModel,
+    benchmark: Benchmark,
+    tasks: Sequence[int],
+    inputs: Any,
+    targets: Any,
+    start: dict[str, Tensor],
+    device: torch.device,
+) -> tuple[Tensor, Tensor | None]:
+    """Computes the losses of a batch once more, and leaves everything as it was.
+
+    Dropout draws what it drew the first time: else FAMO would take its noise for an effect of the
+    step. The running statistics of batch normalisation do not count the batch again.
+
+    Args:
+        start: the random state before the losses were computed for the first time.
+
+    Returns:
+        as `task_losses`.
+    """
+    end = random_state(device)
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    set_random_state(start, device)
+    try:
+        return task_losses(
+            lambda inputs: functional_call(model, buffers, (inputs,)),
+            benchmark,
+            tasks,
+            inputs,
+            targets,
+        )
+    finally:
+        set_random_state(end, device)
 
 
 def transform_losses(

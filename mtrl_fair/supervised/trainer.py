@@ -18,13 +18,18 @@ from mtrl_fair.runs import RunDirectory, RunKind, write_json
 from mtrl_fair.runs.checkpoints import BEST, LATEST
 from mtrl_fair.runs.metrics import MetricLogger
 from mtrl_fair.supervised.averages import Averages
-from mtrl_fair.supervised.batch_losses import task_losses, transform_losses
+from mtrl_fair.supervised.batch_losses import (
+    task_losses,
+    task_losses_again,
+    transform_losses,
+)
 from mtrl_fair.supervised.benchmark import Benchmark
 from mtrl_fair.supervised.config import MAY_CHANGE, SupervisedConfig
 from mtrl_fair.supervised.data import Batches, Data, to_device
 from mtrl_fair.supervised.epoch_metrics import COLUMNS, evaluation_rows, mean_scalars, step_values
 from mtrl_fair.supervised.evaluation import Reported, Values, evaluate
 from mtrl_fair.supervised.finite_checks import check_metrics, check_training
+from mtrl_fair.supervised.torch_random import random_state, set_random_state
 
 __all__ = ["RESULTS", "RESUMABLE", "RUN_KIND", "Progress", "Trainer"]
 
@@ -157,16 +162,13 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that decides later numbers."""
-        random = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.device)
         return {
             "step": self.step,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "combiner": self.combiner.state_dict(),
-            "random": random,
+            "random": random_state(self.device),
             "trainer": {
                 "epoch": self.epoch,
                 "batch": self.batch,
@@ -187,9 +189,7 @@ class Trainer:
         self.epoch, self.batch = trainer["epoch"], trainer["batch"]
         self.averages.load_state_dict(trainer["averages"], self.device)
         self.reported.load_state_dict(trainer["reported"])
-        torch.set_rng_state(state["random"]["cpu"])
-        if self.device.type == "cuda" and "cuda" in state["random"]:
-            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+        set_random_state(state["random"], self.device)
 
     def _batches(self, data: Data, seed: int | None) -> Batches:
         return Batches(
@@ -217,6 +217,7 @@ class Trainer:
 
     def _update(self, inputs: Any, targets: Any) -> None:
         """Makes one step of the optimiser."""
+        start = random_state(self.device) if self.combiner.uses_after_step else None
         losses, present = task_losses(self.model, self.benchmark, self.tasks, inputs, targets)
         self.optimizer.zero_grad()
         info = self.combiner.backward(
@@ -226,12 +227,11 @@ class Trainer:
             present,
         )
         self.optimizer.step()
-        if self.combiner.uses_after_step:  # famo: a second forward on the same batch
-            with torch.no_grad():
-                after = task_losses(self.model, self.benchmark, self.tasks, inputs, targets)
-                self.combiner.after_step(
-                    transform_losses(*after, self.config.alpha_fair, self.names)
-                )
+        if start is not None:  # famo: a second forward on the same batch
+            after = task_losses_again(
+                self.model, self.benchmark, self.tasks, inputs, targets, start, self.device
+            )
+            self.combiner.after_step(transform_losses(*after, self.config.alpha_fair, self.names))
         self.averages.add(step_values(losses, info, self.combiner), present)
 
     def _finish_epoch(self, should_stop: Callable[[], bool]) -> bool:

@@ -82,7 +82,9 @@ class FAMO(LossCombiner):
         """Adapts the weights to how the step changed the losses.
 
         Args:
-            task_losses: [K], of the same batch after the optimiser step.
+            task_losses: [K], of the same batch after the optimiser step, with the same dropout.
+                Their forward counts the batch again in running statistics of normalisations, unless
+                it gets copies of the buffers.
 
         Raises:
             ValueError: no step has come before, or losses that are not above `min_loss`.

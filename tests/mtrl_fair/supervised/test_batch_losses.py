@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from mtrl_fair import LossBoundError
-from mtrl_fair.supervised.batch_losses import task_losses, transform_losses
+from mtrl_fair.supervised.batch_losses import task_losses, task_losses_again, transform_losses
 from mtrl_fair.supervised.model import MultiTaskModel
+from mtrl_fair.supervised.torch_random import random_state
 
 NAMES = ["one", "two", "three"]
 
@@ -40,6 +41,22 @@ def test_each_head_has_the_loss_of_its_task():
 def test_tasks_that_say_nothing_about_presence_are_present(flag):
     _, present = losses_of(Scaled((None, flag, None)), [0, 1, 2])
     assert present.tolist() == [True, flag, True]
+
+
+def test_the_second_look_draws_what_the_first_drew_and_changes_nothing():
+    device = torch.device("cpu")
+    model = MultiTaskModel(nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5)), [nn.Identity()])
+    arguments = model, Scaled(), [0], torch.randn(8, 4), torch.tensor(0.5)
+    start = random_state(device)
+    first, _ = task_losses(*arguments)
+    torch.rand(3)
+    random, buffers = random_state(device), [buffer.clone() for buffer in model.buffers()]
+    again, present = task_losses_again(*arguments, start, device)
+    assert torch.equal(first, again)
+    assert present is None
+    assert not again.requires_grad
+    assert torch.equal(random_state(device)["cpu"], random["cpu"])
+    assert all(map(torch.equal, model.buffers(), buffers))
 
 
 def test_the_transformation_is_left_out_or_that_of_the_paper():

@@ -102,6 +102,33 @@ def test_it_does_what_a_loop_by_hand_does(tmp_path, name, changes):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6, equal_nan=True)
 
 
+def test_famo_s_second_forward_leaves_statistics_and_random_numbers_as_they_were(tmp_path):
+    """Else batch norm would count every batch twice, and dropout's noise would pass for a step."""
+    ended = {}
+    for name in ("ls", "famo"):
+        trainer = make_trainer(tmp_path / name, config(combiner=name, learning_rate=1e-9))
+        before, after = [], []
+        weigh, look = trainer.combiner.weigh, trainer.combiner.after_step
+
+        def recorded_weigh(losses, present, before=before, weigh=weigh):
+            before.append(losses.clone())
+            return weigh(losses, present)
+
+        def recorded_look(losses, after=after, look=look):
+            after.append(losses.clone())
+            look(losses)
+
+        trainer.combiner.weigh, trainer.combiner.after_step = recorded_weigh, recorded_look
+        trainer.run(stop_after(2))
+        ended[name] = {**dict(trainer.model.named_buffers()), "random": torch.get_rng_state()}
+    assert len(before) == len(after) == 3
+    for ours, theirs in zip(before, after, strict=True):  # the step is too small to be seen
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert int(ended["famo"]["trunk.1.num_batches_tracked"]) == 3
+    for key, value in ended["ls"].items():
+        torch.testing.assert_close(ended["famo"][key], value, rtol=1e-5, atol=1e-6)
+
+
 def test_a_single_task_is_trained_as_if_it_were_alone(tmp_path):
     trainer = make_trainer(tmp_path / "run", config(task="product", combiner="ls"))
     assert len(trainer.model.heads) == 1
