@@ -35,3 +35,7 @@ class WriteError(RunError):
 
 class DataError(ValueError):
     """A benchmark's files are missing or wrong: which, where, and how they must be."""
+
+
+class BatchSizeError(ValueError):
+    """The last batch of an epoch is too small to train on: how large it is, and which sizes fit."""

@@ -60,7 +60,7 @@ def task_losses_again(
     step. The running statistics of batch normalisation do not count the batch again.
 
     Args:
-        start: the random state before the losses were computed for the first time.
+        start: the random state to draw from, as before the first time.
 
     Returns:
         as `task_losses`.

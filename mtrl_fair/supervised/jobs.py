@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import torch
 
-from mtrl_fair.errors import DataError, LossBoundError, NonFiniteError, RunError
+from mtrl_fair.errors import BatchSizeError, DataError, LossBoundError, NonFiniteError, RunError
 from mtrl_fair.signals import STOP_SIGNALS
 from mtrl_fair.supervised.config import SupervisedConfig
 from mtrl_fair.supervised.registry import benchmark_class
@@ -117,7 +117,7 @@ def run_job(job: Job, report: Callable[[Progress], None], should_stop: Callable[
         return Ended(False, f"the {error.what} of {whose} is not finite", "not finite")
     except torch.OutOfMemoryError as error:
         return Ended(False, str(error), "out of memory", process_is_usable=False)
-    except (DataError, RunError, LossBoundError, OSError) as error:
+    except (BatchSizeError, DataError, RunError, LossBoundError, OSError) as error:
         return Ended(False, str(error))
     except Exception:
         return Ended(False, traceback.format_exc(), process_is_usable=False)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mtrl_fair.runs import RunDirectory, RunKind, write_json
@@ -29,6 +30,7 @@ from mtrl_fair.supervised.data import Batches, Data, to_device
 from mtrl_fair.supervised.epoch_metrics import COLUMNS, evaluation_rows, mean_scalars, step_values
 from mtrl_fair.supervised.evaluation import Reported, Values, evaluate
 from mtrl_fair.supervised.finite_checks import check_metrics, check_training
+from mtrl_fair.supervised.last_batch import check_last_batch
 from mtrl_fair.supervised.torch_random import random_state, set_random_state
 
 __all__ = ["RESULTS", "RESUMABLE", "RUN_KIND", "Progress", "Trainer"]
@@ -69,6 +71,8 @@ class Trainer:
 
     Raises:
         ValueError: the benchmark has no validation split, but its recipe or schedule needs one.
+        BatchSizeError: the last batch has one sample, on which the network cannot train.
+        DataError: that sample's file is missing or wrong.
     """
 
     def __init__(
@@ -115,6 +119,14 @@ class Trainer:
                 f"{benchmark.name} has no validation split for ReduceLROnPlateau: give one, or"
                 " another schedule"
             )
+        self.model.train()
+        check_last_batch(
+            splits.train,
+            config.batch_size,
+            lambda inputs, targets: self._losses_again(
+                to_device(inputs, device), to_device(targets, device), random_state(device)
+            ),
+        )
         self.step = 0
         self.epoch = 0
         self.batch = 0
@@ -228,11 +240,16 @@ class Trainer:
         )
         self.optimizer.step()
         if start is not None:  # famo: a second forward on the same batch
-            after = task_losses_again(
-                self.model, self.benchmark, self.tasks, inputs, targets, start, self.device
-            )
+            after = self._losses_again(inputs, targets, start)
             self.combiner.after_step(transform_losses(*after, self.config.alpha_fair, self.names))
         self.averages.add(step_values(losses, info, self.combiner), present)
+
+    def _losses_again(
+        self, inputs: Any, targets: Any, start: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        return task_losses_again(
+            self.model, self.benchmark, self.tasks, inputs, targets, start, self.device
+        )
 
     def _finish_epoch(self, should_stop: Callable[[], bool]) -> bool:
         """Evaluates and logs; False if it was asked to stop before its end."""

@@ -30,6 +30,7 @@ def train(
 
     Raises:
         RunError: another training is there, or its files cannot be used.
+        BatchSizeError: see `Trainer`.
         DataError, NonFiniteError, LossBoundError: see `Trainer.run`.
     """
     torch.set_num_threads(config.threads)
