@@ -99,9 +99,9 @@ class RunDirectory:
         run = cls(path, config, kind)
         run.lock()
         (path / "checkpoints").mkdir()
-        run.write_config(config)
         write_json(path / "metadata.json", describe_machine() | {"resumed": []})
         run.write_evaluations([])
+        run.write_config(config)  # last: with it, a folder is a run, even if this is killed
         return run
 
     @classmethod

@@ -41,13 +41,19 @@ def open_run(folder: str, flags: Sequence[str]) -> tuple[RunDirectory, TrainConf
     return run, dataclasses.replace(wanted, resume=folder)
 
 
-def lock_and_load(run: RunDirectory) -> dict[str, Any]:
+def lock_and_load(run: RunDirectory) -> dict[str, Any] | None:
     """Locks a run and returns its latest state, which no other process changes from here on.
+
+    It is None for a run that ended before its first step: it begins again. A run with metrics but
+    without a checkpoint is a copy, or has lost the file.
 
     Raises:
         RunError: another process has the lock, or see `RunDirectory.load_checkpoint`.
     """
     run.lock()
+    has_begun = run.checkpoint_path(LATEST).exists() or (run.path / "metrics.jsonl").exists()
+    if not has_begun:
+        return None
     try:
         return run.load_checkpoint(LATEST, RESUMABLE)
     except RunError:

@@ -83,6 +83,21 @@ def test_resuming_gives_the_numbers_of_the_uninterrupted_run(finished, tmp_path)
     assert [entry["step"] for entry in resumed] == [160]
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_begins_again(finished, tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_run", lambda config, run, *rest: run.unlock())  # as a kill does
+        assert train_here(path).code == 130
+    assert [each.name for each in (path / "checkpoints").iterdir()] == []
+    result = resume_here(path)
+    assert (result.code, result.errors) == (0, "")
+    assert_same_run(path, finished)
+    (path / "checkpoints" / "latest.pt").unlink()
+    result = resume_here(path)
+    assert result.code == 2
+    assert "latest.pt: the run ended before it had one, the file was moved" in result.errors
+
+
 def test_resuming_a_finished_run_does_nothing(finished):
     before = (finished / "metrics.jsonl").read_bytes()
     result = resume_here(finished)
