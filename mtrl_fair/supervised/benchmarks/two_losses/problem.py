@@ -38,9 +38,10 @@ def toy_losses(x: Tensor) -> Tensor:
         [..., 2]
     """
     x1, x2 = x.unbind(-1)
-    # relu would have no gradient at x2 = 0, and the start (0, 0) would never move.
+    # relu has no gradient at x2 = 0, nor has clamp since torch 2.14: the start (0, 0) would never
+    # move. These have the gradients that clamp had when the paper was written.
     half = torch.tanh(0.5 * x2)
-    upper, lower = half.clamp(min=0), (-half).clamp(min=0)
+    upper, lower = half.masked_fill(half < 0, 0), (-half).masked_fill(half > 0, 0)
     bend = torch.tanh(x2)
     f1 = (bend - 0.5 * x1 - 3.5).abs().clamp(min=EPSILON).log() + 6
     f2 = (3.5 - bend - 0.5 * x1).abs().clamp(min=EPSILON).log() + 6
