@@ -231,8 +231,8 @@ def without_folders(metadata: Any) -> Any:
     """Returns metadata whose commands name files without the folders of this machine."""
     if isinstance(metadata, dict):
         return {
-            key: [re.sub(r"[^=]*/", "", word.rstrip("/")) for word in value]
-            if key == "command"
+            key: [re.sub(r"[^=]*/", "", str(word).rstrip("/")) for word in value]
+            if key == "command" and isinstance(value, list)
             else without_folders(value)
             for key, value in metadata.items()
         }

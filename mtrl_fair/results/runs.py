@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,15 @@ from mtrl_fair.runs import RunDirectory, flatten
 
 SECONDS = "charts/seconds"
 """The metric that says when an evaluation was."""
+SETTINGS: dict[str, tuple[type, ...]] = {
+    "tasks": (list, tuple),
+    "seed": (int,),
+    "eval_every": (int,),
+    "combiner": (str,),
+    "combining.critic": (str, NoneType),
+    "combining.actor": (str, NoneType),
+}
+"""The types of the settings that groups, notes and tables compute with."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,12 @@ def read_run(place: str | Path, rules: SettingRules) -> RunResults:
 def _read(run: RunDirectory, rules: SettingRules) -> RunResults:
     path = Path(str(run.path))
     settings = {**rules.defaults, **flatten(run.config)}
-    tasks = tuple(rules.task_names(settings["tasks"]))
+    try:
+        _check_settings(settings)
+        tasks = tuple(rules.task_names(settings["tasks"]))
+    except ValueError as error:
+        raise ValueError(f"{path / 'config.json'} cannot be read ({error}): restore it") from error
+    run.metadata()  # refuses a damaged file here, before anything is computed or written
     success: dict[int, dict[str, float]] = {}
     for row in run.evaluations():
         try:
@@ -119,7 +134,9 @@ def _read(run: RunDirectory, rules: SettingRules) -> RunResults:
             f"{path} has no evaluation yet: wait for its first one, or leave it out if it was"
             " stopped"
         )
-    seconds = {line["step"]: line[SECONDS] for line in run.metrics() if SECONDS in line}
+    seconds = {
+        line["step"]: line[SECONDS] for line in run.metrics() if line.get(SECONDS) is not None
+    }
     if missing := [step for step in complete if step not in seconds]:
         raise ValueError(
             f"{path / 'metrics.jsonl'} has no {SECONDS} at step {missing[0]}: expected that of"
@@ -134,6 +151,19 @@ def _read(run: RunDirectory, rules: SettingRules) -> RunResults:
         np.array([seconds[step] for step in complete], float),
         np.array([[success[step][task] for task in tasks] for step in complete]),
     )
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Raises ValueError unless the settings that comparisons compute with have their types.
+
+    Others are only shown: an earlier version may have had settings that this one does not know.
+    """
+    for key, kinds in SETTINGS.items():
+        value = settings.get(key)
+        if not isinstance(value, kinds):
+            raise ValueError(f"{key} is {value!r}, expected {kinds[0].__name__}")
+    if not all(isinstance(task, str) for task in settings["tasks"]):
+        raise ValueError(f"tasks is {settings['tasks']!r}, expected names")
 
 
 def until_step(runs: Sequence[RunResults], step: float | None) -> list[RunResults]:

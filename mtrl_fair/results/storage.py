@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import io
-import json
+import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import cast
 
 from mtrl_fair.runs import RunDirectory, RunError, RunKind
-from mtrl_fair.runs.files import replacing
+from mtrl_fair.runs.files import read_object, replacing
 
 FILES = ("config.json", "evaluations.csv", "metadata.json", "metrics.jsonl")
 """What a zip file holds of each run, in a folder with the name of the run."""
+MAX_BYTES = 1 << 26
+"""The size that a zip file may have, and all of its files together when they are unpacked; ours
+have up to 1.4 MB. A small file could fill the memory otherwise."""
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""The compressions that are read. Python unpacks others without a bound."""
+ENCRYPTED = 1
+"""The bit of a member's flags that says so."""
 OLDEST_TIME = (1980, 1, 1, 0, 0, 0)
 """The time that every file in a zip has, so that the same runs make the same bytes."""
 
@@ -61,7 +68,7 @@ def write_zip(path: Path, runs: Mapping[str, Mapping[str, bytes]]) -> None:
         runs: the files of each run by its name. A run of that name is replaced.
 
     Raises:
-        RunError: the file exists and cannot be read.
+        RunError: the file exists and cannot be read, or there would be too much in it.
     """
     members: dict[str, bytes] = {}
     if path.exists():
@@ -70,6 +77,8 @@ def write_zip(path: Path, runs: Mapping[str, Mapping[str, bytes]]) -> None:
         members = {name: _read_member(archive, path, name) for name in kept}
     for run, files in runs.items():
         members |= {f"{run}/{name}": content for name, content in files.items()}
+    if sum(map(len, members.values())) > MAX_BYTES:
+        raise RunError(f"{path} would hold more than {MAX_BYTES} bytes: choose another output")
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name in sorted(members):
@@ -86,8 +95,11 @@ def write_zip(path: Path, runs: Mapping[str, Mapping[str, bytes]]) -> None:
 def _read_zip(path: Path) -> zipfile.ZipFile:
     """Reads a zip file into memory, so that it may be replaced while it is used."""
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES} bytes")
         archive = zipfile.ZipFile(io.BytesIO(path.read_bytes()))
-    except zipfile.BadZipFile as error:
+        _check_members(archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
         raise RunError(
             f"{path} cannot be read as a zip file of runs ({error}): restore it, or give the folder"
             " of a run"
@@ -96,13 +108,36 @@ def _read_zip(path: Path) -> zipfile.ZipFile:
     return archive
 
 
+def _check_members(members: Sequence[zipfile.ZipInfo]) -> None:
+    """Raises ValueError unless each member is a file in a run's folder, and all fit in memory."""
+    if sum(member.file_size for member in members) > MAX_BYTES:
+        raise ValueError(f"its files have more than {MAX_BYTES} bytes when they are unpacked")
+    for member in members:
+        # A run's name becomes that of a folder, which must not lie elsewhere.
+        run = member.filename.partition("/")[0]
+        if PurePosixPath(run).name != run or run in ("", "..") or not run.isprintable():
+            raise ValueError(f"{member.filename!r} is no file in the folder of a run")
+        if member.compress_type not in METHODS or member.flag_bits & ENCRYPTED:
+            raise ValueError(f"{member.filename!r} is encrypted or compressed in another way")
+
+
 def _read_member(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
     try:
-        return archive.read(name)
+        with archive.open(name) as file:
+            # With its size: without one, zipfile unpacks more than the member says it holds.
+            return file.read(archive.getinfo(name).file_size)
     except KeyError:
         raise RunError(f"{path} has no {name}: restore the file") from None
-    # zipfile raises NotImplementedError for a compression that it does not know.
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    # A member's own header may differ from the zip file's list: another compression, encrypted.
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+        struct.error,
+    ) as error:
         raise RunError(f"{path} is damaged at {name} ({error}): restore the file") from error
 
 
@@ -112,10 +147,4 @@ def _open_member(archive: zipfile.ZipFile, path: Path, run: str, kind: RunKind) 
     # A path within a zip file reads as other paths do. Only what writes needs a real one, and
     # nothing writes to a run that is read back.
     folder = cast(Path, zipfile.Path(archive, f"{run}/"))
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("it is not a JSON object")
-        return RunDirectory(folder, config, kind)
-    except ValueError as error:
-        raise RunError(f"{path}/{run}/config.json cannot be read ({error}): restore it") from error
+    return RunDirectory(folder, read_object(folder / "config.json"), kind)

@@ -49,7 +49,8 @@ def read_weights(run: RunResults) -> tuple[Float[np.ndarray, "line"], Weights]:
         if "norm_share" not in of_network and "gradient_norm" in of_network:
             norms = of_network["gradient_norm"]
             of_network["norm_share"] = _shares(norms)
-            of_network["share"] = _shares(np.abs(of_network["weight"]) * norms)
+            with np.errstate(over="ignore"):  # of numbers next to the largest of a float
+                of_network["share"] = _shares(np.abs(of_network["weight"]) * norms)
     return np.array([line["step"] for line in found], float), weights
 
 
@@ -112,8 +113,9 @@ def parts_of(lines: int, parts: int) -> list[np.ndarray]:
 
 def _shares(values: Float[np.ndarray, "line task"]) -> Float[np.ndarray, "line task"]:
     """Divides by the sum over tasks; NaN where that is zero."""
-    total = np.nansum(values, 1, keepdims=True)
-    return values / np.where(total > 0, total, np.nan)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.nansum(values, 1, keepdims=True)
+        return values / np.where(total > 0, total, np.nan)
 
 
 def _means(

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import sys
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from mtrl_fair.runs.files import (
     flatten,
     make_folder,
     parse_object,
+    read_object,
     write_json,
     write_text,
 )
@@ -29,6 +31,9 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+MAX_DIGITS = 16
+"""Digits that a step has less than: floats, which figures count with, hold no more exactly."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class RunDirectory:
                 f"there is no run at {path}: expected the folder that a training made, with"
                 " config.json"
             )
-        return cls(path, parse_object(config.read_text(errors="replace"), config), kind)
+        return cls(path, read_object(config), kind)
 
     def continue_from(
         self, step: int, config: Mapping[str, Any], kept_until: int | None = None
@@ -155,7 +160,15 @@ class RunDirectory:
             RunError: it cannot be read.
         """
         path = self.path / "metadata.json"
-        return parse_object(path.read_text(errors="replace"), path) if path.exists() else {}
+        found = read_object(path) if path.exists() else {}
+        resumed = found.get("resumed", [])
+        parts = [found, *resumed] if isinstance(resumed, list) else [None]
+        if not all(isinstance(part, dict) and _is_start(part) for part in parts):
+            raise RunError(
+                f"{path} cannot be read (it must say of the run's start, and of each time in"
+                " resumed, a commit and a command in words): restore it"
+            )
+        return found
 
     def lock(self) -> None:
         """Keeps other programs from writing to this run, until `unlock` or the end of the process.
@@ -222,7 +235,10 @@ class RunDirectory:
                 f" purpose ({BEST}.pt holds a policy, only {LATEST}.pt can be resumed); restore the"
                 " file"
             )
-        saved = flatten(json.loads(state.pop("config")))
+        step = state.get("step", 0)
+        if type(step) is not int or not 0 <= step < 10**MAX_DIGITS:
+            raise RunError(f"the checkpoint {path} is of step {step!r}: restore the file")
+        saved = flatten(parse_object(str(state.pop("config")), path))
         here = flatten(self.config)
         # A setting that only config.json has is newer than the checkpoint.
         keys = sorted(saved.keys() - self.kind.may_change)
@@ -253,7 +269,10 @@ class RunDirectory:
             RunError: the file has other columns, or a row of another length.
         """
         path = self.path / "evaluations.csv"
-        rows = list(csv.reader(complete_lines(path)))
+        try:
+            rows = list(csv.reader(complete_lines(path)))
+        except csv.Error as error:
+            raise RunError(f"{path} cannot be read ({error}): restore it") from error
         columns = self.kind.columns or tuple(rows[0] if rows else ())
         if rows and tuple(rows[0]) != columns:
             raise RunError(
@@ -266,17 +285,32 @@ class RunDirectory:
                     f"line {number} of {path} has {len(row)} values, expected {len(columns)}:"
                     " restore it"
                 )
+            if self.kind.columns and number > 1 and not _is_step(row[0]):
+                raise RunError(
+                    f"{path} is damaged (line {number} is of step {row[0]!r}, expected a whole"
+                    " number): restore it"
+                )
         return [dict(zip(columns, row, strict=True)) for row in rows[1:]]
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Returns the complete lines of `metrics.jsonl`.
+        """Returns the complete lines of `metrics.jsonl`: a step, and numbers or None by name.
 
         Raises:
-            RunError: one cannot be read.
+            RunError: one cannot be read, or holds something else.
         """
         path = self.path / "metrics.jsonl"
-        lines = enumerate(complete_lines(path), 1)
-        return [parse_object(line, path, number) for number, line in lines]
+        found = []
+        for number, line in enumerate(complete_lines(path), 1):
+            values = parse_object(line, path, number)
+            wrong = [key for key, value in values.items() if not _is_number_or_none(value)]
+            if wrong or values.get("step") is None:
+                key = wrong[0] if wrong else "step"
+                raise RunError(
+                    f"line {number} of {path} cannot be read ({key} is no finite number):"
+                    " restore it"
+                )
+            found.append(values)
+        return found
 
     def write_evaluations(self, rows: Iterable[Mapping[str, str]]) -> None:
         """Replaces `evaluations.csv`, as a whole or not at all."""
@@ -299,3 +333,21 @@ class RunDirectory:
         self.write_evaluations(kept)
         if metrics.exists():
             write_text(metrics, "".join(kept_lines))
+
+
+def _is_start(part: Mapping[str, Any]) -> bool:
+    """Returns whether commit and command of a part of `metadata.json`, if any, are words."""
+    command = part.get("command", [])
+    words = [part.get("commit") or "", *(command if isinstance(command, list) else [None])]
+    return all(isinstance(word, str) for word in words)
+
+
+def _is_step(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < MAX_DIGITS
+
+
+def _is_number_or_none(value: object) -> bool:
+    """Returns whether a value of a metric is one that a float can hold and that is finite."""
+    if value is None:
+        return True
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max

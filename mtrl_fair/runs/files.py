@@ -12,6 +12,13 @@ from typing import Any, BinaryIO, cast
 
 from mtrl_fair.errors import RunError, WriteError
 
+MAX_JSON_BYTES = 1 << 24
+"""The size of a JSON file that is read whole; the largest that mtrl-fair writes is 1000 times
+smaller. Else a file could fill the memory."""
+MAX_NESTING = 50
+"""The levels of objects and lists in a JSON file. Python's own limit is an error that names no
+file, and parts of a program meet it at other depths."""
+
 
 class RecordingFile:
     """A file that keeps the error of a failed write: `torch.save` raises another one instead."""
@@ -162,25 +169,65 @@ def complete_lines(path: Path) -> list[str]:
         return [line for line in file if line.endswith("\n")]
 
 
-def parse_object(text: str, path: Path, line: int | None = None) -> dict[str, Any]:
+def read_object(path: Path, mend: str = "restore it") -> dict[str, Any]:
+    """Returns the object that a JSON file holds.
+
+    Args:
+        path: the file, which may be in a zip file.
+        mend: what to do if it cannot be read, for the message.
+
+    Raises:
+        RunError: it cannot be read, is too large, or holds no JSON object.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_JSON_BYTES + 1)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror or error}): {mend}") from error
+    if len(content) > MAX_JSON_BYTES:
+        raise RunError(f"{path} cannot be read (it has more than {MAX_JSON_BYTES} bytes): {mend}")
+    return parse_object(content.decode(errors="replace"), path, mend=mend)
+
+
+def parse_object(
+    text: str, path: Path, line: int | None = None, mend: str = "restore it"
+) -> dict[str, Any]:
     """Returns the object that a JSON file, or one line of it, holds.
 
     Args:
         text: the content.
         path: the file, for the message.
         line: the number of the line, for the message; None: the text is the whole file.
+        mend: what to do if it cannot be read, for the message.
 
     Raises:
-        RunError: it holds no JSON object.
+        RunError: it holds no JSON object, or one that is nested deeper than any of ours.
     """
     try:
         found = json.loads(text)
         if not isinstance(found, dict):
             raise ValueError("it is not a JSON object")
-    except ValueError as error:
+        check_nesting(found)
+    except (ValueError, RecursionError) as error:
         place = path if line is None else f"line {line} of {path}"
-        raise RunError(f"{place} cannot be read ({error}): restore it") from error
+        raise RunError(f"{place} cannot be read ({error}): {mend}") from error
     return found
+
+
+def check_nesting(found: Any) -> None:
+    """Raises ValueError if dicts, lists and tuples lie too deep within one another, or in
+    themselves, as a checkpoint can have them."""
+    level = {0: found}
+    for _ in range(MAX_NESTING):
+        level = {  # each object once, however often a level has it
+            id(inner): inner
+            for outer in level.values()
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list | tuple)
+        }
+        if not level:
+            return
+    raise ValueError(f"its values are nested in more than {MAX_NESTING} levels")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,14 @@ from mtrl_fair.checks import check_name
 from mtrl_fair.errors import RunError
 from mtrl_fair.machine import describe_machine
 from mtrl_fair.runs import RunDirectory, make_folder, write_json
+from mtrl_fair.runs.files import read_object
 from mtrl_fair.supervised.registry import benchmark_class
 from scripts.command_line import resolve_device
 from scripts.comparing.arguments import Arguments
 from scripts.comparing.plan import PLAN
+
+LONGEST_NAME = 255
+"""Bytes of a name that file systems take."""
 
 
 def open_folder(
@@ -80,8 +84,8 @@ def read_plan(arguments: Arguments) -> dict[str, Any]:
         changes["data"] = str(arguments.data.resolve())
     if arguments.loader_workers is not None:
         changes["loader_workers"] = arguments.loader_workers
+    plan = read_object(path, "restore the file")
     try:
-        plan: dict[str, Any] = json.loads(path.read_text())
         for run in plan["runs"]:
             run["config"] |= changes
         plan["jobs"] = arguments.jobs or plan["jobs"]
@@ -102,7 +106,11 @@ def _check_plan(plan: dict[str, Any]) -> None:
         raise ValueError("each run needs a folder of its own")
     for run in plan["runs"]:
         # A name, so that no run lies outside of the comparison's folder.
-        if Path(run["folder"]).name != run["folder"] or not isinstance(run["method"], str):
-            raise ValueError(f"{run['folder']!r} is no name of a run")
+        name = run["folder"]
+        is_name = name not in ("", "..") and Path(name).name == name and name.isprintable()
+        if not is_name or len(os.fsencode(name)) > LONGEST_NAME:
+            raise ValueError(f"{name!r} is no name of a run")
+        if not isinstance(run["method"], str):
+            raise ValueError(f"{run['method']!r} is no name of a method")
         if run["config"]["benchmark"] != plan["benchmark"]:
             raise ValueError(f"{run['folder']} is a run of {run['config']['benchmark']}")

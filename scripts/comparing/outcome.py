@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from mtrl_fair.errors import RunError
+from mtrl_fair.runs.files import read_object
 from mtrl_fair.supervised.benchmark import metric_directions, metric_labels
 from mtrl_fair.supervised.comparison import SINGLE_TASK, Comparison, compare
 from mtrl_fair.supervised.jobs import Job
@@ -76,10 +76,11 @@ def show_comparison(console: Console, folder: Path, comparison: Comparison, titl
 
 def _read_values(path: Path) -> dict[str, float]:
     """Returns the metrics in a run's `results.json`, or raises RunError if it cannot be read."""
+    mend = "remove it, and --resume writes it again"
+    values = read_object(path, mend).get("values")
+    if not isinstance(values, dict):
+        raise RunError(f"{path} cannot be read (it has no values by name): {mend}")
     try:
-        values: dict[str, float] = json.loads(path.read_text())["values"]
         return {name: float(value) for name, value in values.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"{path} cannot be read ({error}): remove it, and --resume writes it again"
-        ) from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise RunError(f"{path} cannot be read ({error}): {mend}") from error
