@@ -15,6 +15,7 @@ from agents.flat_parameters import FlatParameters
 from agents.networks import TaskNetwork
 from mtrl_fair import Combiner, CombinerInfo, Differentiated, LossCombiner, NonFiniteError
 from mtrl_fair.gradients.gramian import per_row
+from mtrl_fair.runs.adam_states import check_adam_state
 
 Metrics = dict[str, Tensor]
 """Detached scalars [], or [K] under keys with the placeholder {task} (docs/metrics.md)."""
@@ -218,6 +219,7 @@ def check_learner_state(
             " state is from another version of the program (a run's metadata.json names its"
             " commit) or from other combiners"
         )
+    check_adam_state(adam, state["optimizer"])
     kept = sorted(combiner.state_dict() if combiner is not None else ())
     found = sorted(state.get("combiner", ()))
     if found != kept:

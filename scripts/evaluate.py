@@ -19,7 +19,7 @@ from configs.build import build_agent, build_envs, build_task_set
 from envs import evaluate
 from envs.evaluation import check_episodes
 from mtrl_fair.runs import RunDirectory, write_json
-from mtrl_fair.runs.checkpoints import LATEST
+from mtrl_fair.runs.checkpoints import LATEST, state_of
 from scripts.command_line import (
     bad_input_is_one_line,
     check_output,
@@ -56,6 +56,7 @@ def main(words: list[str]) -> None:
     with bad_input_is_one_line():
         run = RunDirectory.open(arguments.run, RUN_KIND)
         config = read_config(run)
+        config.check_fields()
         device = resolve_device(arguments.device)
         goals = config.environment.num_goals
         episodes = goals if arguments.episodes is None else arguments.episodes
@@ -68,7 +69,7 @@ def main(words: list[str]) -> None:
     use_threads(config.threads)
     task_set = build_task_set(config)
     agent = build_agent(config, len(task_set.names), device)
-    with bad_input_is_one_line():
+    with bad_input_is_one_line(), state_of(run.checkpoint_path(arguments.checkpoint)):
         agent.load_state_dict(state["agent"])
     with contextlib.closing(build_envs(config, task_set, device, evaluation=True)) as envs:
         result = evaluate(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from mtrl_fair.runs.files import replacing
+from mtrl_fair.errors import RunError
+from mtrl_fair.runs.files import check_nesting, replacing
 
 FORMAT = "mtrl-fair checkpoint 4"
 """What every checkpoint names first. Its number changes when an older state cannot be loaded."""
@@ -21,6 +24,22 @@ FORMAT = "mtrl-fair checkpoint 4"
 LATEST, BEST, LAST_FINITE = "latest", "best", "last_finite"
 """Names of checkpoints: the one to resume from, the network of the best evaluation, and the state
 in which a training met a value that is not finite."""
+
+_FOREIGN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+"""What torch raises for a file or a state that is none of ours, depending on where it notices."""
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -41,7 +60,7 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, no checkpoint of this project, or one of a version whose
+        ValueError: the file is damaged, no checkpoint of this project, or one of a version whose
             state this one cannot load.
     """
     if not path.is_file():
@@ -54,11 +73,11 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
         " start a new run"
     )
     try:
-        # torch would try formats that are no zip archive, and that may hold anything.
-        state = zipfile.is_zipfile(path) and torch.load(
-            path, map_location="cpu", weights_only=True, mmap=mmap
-        )
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        # First, because torch would try formats that are no zip archive and may hold anything.
+        _check_archive(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        check_nesting(state if isinstance(state, dict) else {})
+    except _FOREIGN as error:
         raise ValueError(no_checkpoint) from error
     found = state.pop("format", None) if isinstance(state, dict) else None
     if not isinstance(found, str):
@@ -68,8 +87,51 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
             f"another version of mtrl-fair wrote the checkpoint {path}, in the format {found!r}"
             f" instead of {FORMAT!r}: use the commit that the run's metadata.json names"
         )
+    if _is_damaged(path):
+        raise ValueError(no_checkpoint)
     assert isinstance(state, dict)
     return state
+
+
+def _check_archive(path: Path) -> None:
+    """Raises ValueError or BadZipFile unless a file is packed as `torch.save` does it: torch does
+    not bound what a compressed file unpacks to."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("it is compressed")
+        if sum(member.file_size for member in members) > path.stat().st_size:
+            raise ValueError("its parts are longer than the file")
+
+
+def _is_damaged(path: Path) -> bool:
+    """Returns whether a part differs from its checksum.
+
+    torch does not compare them: a flipped bit would change the network without a word.
+    """
+    with zipfile.ZipFile(path) as archive:
+        try:
+            return archive.testzip() is not None
+        except _FOREIGN:  # of a header within the file that differs from the list at its end
+            return True
+
+
+@contextlib.contextmanager
+def state_of(path: Path) -> Iterator[None]:
+    """Stands around the loading of a checkpoint's state into the parts of a run.
+
+    Raises:
+        RunError: the state does not fit. It says why, as the part does.
+    """
+    try:
+        yield
+    except _FOREIGN as error:
+        if isinstance(error, ValueError):  # mostly our own, which says how to mend it
+            raise RunError(f"{error} (in the checkpoint {path})") from error
+        raise RunError(
+            f"the checkpoint {path} does not fit this run ({type(error).__name__}: {error}):"
+            " restore the file or start a new run"
+        ) from error
 
 
 def restore_generator(generator: torch.Generator, state: Tensor) -> None:

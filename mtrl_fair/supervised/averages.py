@@ -48,6 +48,17 @@ class Averages:
     def load_state_dict(
         self, state: Mapping[str, Mapping[str, Tensor]], device: torch.device
     ) -> None:
-        """Continues from what `state_dict` returned."""
-        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
-        self.counts = {name: value.to(device) for name, value in state["counts"].items()}
+        """Continues from what `state_dict` returned.
+
+        Raises:
+            ValueError: the state has other counts than sums.
+        """
+        sums, counts = (
+            {name: value.to(device).clone() for name, value in state[kind].items()}
+            for kind in ("sums", "counts")
+        )
+        if {name: value.shape for name, value in sums.items()} != {
+            name: value.shape for name, value in counts.items()
+        }:
+            raise ValueError("the saved averages have other counts than sums")
+        self.sums, self.counts = sums, counts

@@ -82,6 +82,13 @@ class Reported:
         return {"best_score": self.best_score, "epoch": self.epoch, "tests": self.tests}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues from what `state_dict` returned."""
-        self.best_score, self.epoch = state["best_score"], state["epoch"]
-        self.tests = state["tests"]
+        """Continues from what `state_dict` returned.
+
+        Raises:
+            ValueError: the state holds something else than numbers.
+        """
+        best, epoch, tests = state["best_score"], state["epoch"], state["tests"]
+        numbers = [best, epoch, *(value for test in tests for value in test.values())]
+        if not all(type(number) in (int, float) for number in numbers):
+            raise ValueError("the saved metrics are no numbers")
+        self.best_score, self.epoch, self.tests = best, epoch, tests

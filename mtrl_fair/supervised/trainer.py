@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mtrl_fair.runs import RunDirectory, RunKind, write_json
+from mtrl_fair.runs.adam_states import check_adam_state
 from mtrl_fair.runs.checkpoints import BEST, LATEST
 from mtrl_fair.runs.metrics import MetricLogger
 from mtrl_fair.supervised.averages import Averages
@@ -190,14 +191,23 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues from what `state_dict` returned."""
+        """Continues from what `state_dict` returned.
+
+        Raises:
+            ValueError and others: see `mtrl_fair.runs.checkpoints.state_of`. A part of the state
+                may have been loaded then.
+        """
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
+        check_adam_state(self.optimizer, state["optimizer"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.combiner.load_state_dict(state["combiner"])
         trainer = state["trainer"]
+        for name, most in (("epoch", self.config.epochs), ("batch", len(self.train_batches))):
+            if type(trainer[name]) is not int or not 0 <= trainer[name] <= most:
+                raise ValueError(f"{name} is {trainer[name]!r}, expected from 0 to {most}")
         self.epoch, self.batch = trainer["epoch"], trainer["batch"]
         self.averages.load_state_dict(trainer["averages"], self.device)
         self.reported.load_state_dict(trainer["reported"])

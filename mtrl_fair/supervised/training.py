@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from mtrl_fair.runs import RunDirectory
-from mtrl_fair.runs.checkpoints import LATEST
+from mtrl_fair.runs.checkpoints import LATEST, state_of
 from mtrl_fair.supervised.config import SupervisedConfig, to_dict
 from mtrl_fair.supervised.trainer import RESUMABLE, RUN_KIND, Progress, Trainer
 
@@ -47,7 +47,9 @@ def train(
         if is_resumed:
             # A run that was killed before its first checkpoint begins again.
             if run.checkpoint_path(LATEST).is_file():
-                trainer.load_state_dict(run.load_checkpoint(LATEST, RESUMABLE))
+                state = run.load_checkpoint(LATEST, RESUMABLE)
+                with state_of(run.checkpoint_path(LATEST)):
+                    trainer.load_state_dict(state)
             # Where the checkpoint lies within an epoch, a line at its very step is that epoch's
             # end, written before a kill. The epoch will end again and write it again.
             last_kept_step = trainer.step - 1 if trainer.batch else trainer.step

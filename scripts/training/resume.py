@@ -8,7 +8,7 @@ from typing import Any
 
 from configs import MAY_CHANGE, RUN_KIND, TrainConfig, check_config, read_config, to_dict
 from mtrl_fair.runs import RunDirectory, RunError, flatten
-from mtrl_fair.runs.checkpoints import LATEST
+from mtrl_fair.runs.checkpoints import LATEST, state_of
 from scripts.command_line import parse
 from scripts.training.loop import RESUMABLE
 
@@ -55,7 +55,12 @@ def lock_and_load(run: RunDirectory) -> dict[str, Any] | None:
     if not has_begun:
         return None
     try:
-        return run.load_checkpoint(LATEST, RESUMABLE)
+        state = run.load_checkpoint(LATEST, RESUMABLE)
+        with state_of(run.checkpoint_path(LATEST)):
+            numbers = {key: state["loop"][key] for key in ("evaluated_step", "best_success")}
+            if wrong := [key for key, value in numbers.items() if type(value) not in (int, float)]:
+                raise ValueError(f"{wrong[0]} is {numbers[wrong[0]]!r}, expected a number")
+        return state
     except RunError:
         run.unlock()
         raise

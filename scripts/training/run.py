@@ -16,7 +16,7 @@ from envs.constants import NO_SUCCESS_WITH_V1
 from mtrl_fair import LossBoundError, NonFiniteError
 from mtrl_fair.errors import WriteError
 from mtrl_fair.runs import RunDirectory
-from mtrl_fair.runs.checkpoints import LAST_FINITE, LATEST
+from mtrl_fair.runs.checkpoints import LAST_FINITE, LATEST, state_of
 from scripts.command_line import bad_input_is_one_line, fail, python
 from scripts.training.display import make_reporter
 from scripts.training.loop import TrainingLoop
@@ -43,7 +43,7 @@ def train_run(
             for note in notes(config, task_set.names):
                 console.print(f"note: {note}")
             loop = make_loop(config, run, task_set, device, console, stack)
-            with bad_input_is_one_line():
+            with bad_input_is_one_line(), state_of(run.checkpoint_path(LATEST)):
                 if state is not None:
                     loop.load_state_dict(state)
                 if config.resume is not None:
