@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ class MTANFolder(Samples):
 
     def _load(self, key: str, index: int) -> Tensor:
         path = self.folders[key] / f"{index}.npy"
-        array = _read(path)
+        array = _map(path)
         expected = (*self.size, *CHANNELS[key])
         kinds, described = ("iuf", "numbers") if key == "label" else ("f", "floating point")
         if array.shape != expected or array.dtype.kind not in kinds:
@@ -73,14 +74,17 @@ class MTANFolder(Samples):
                 f"{path} has shape {array.shape} and type {array.dtype}, expected {expected} and"
                 f" {described}"
             )
-        if not np.isfinite(array).all():
-            raise DataError(f"{path} has values that are not finite")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            numbers = array.astype(np.float32)
+        if not np.isfinite(numbers).all():
+            raise DataError(f"{path} has values that are not finite, or too large for float32")
         if key == "label":
             return torch.from_numpy(self._checked_labels(path, array))
-        return torch.from_numpy(np.moveaxis(array, -1, 0).astype(np.float32, order="C"))
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(numbers, -1, 0)))
 
     def _checked_labels(self, path: Path, array: np.ndarray) -> np.ndarray:
-        labels = array.astype(np.int64)
+        with np.errstate(invalid="ignore"):  # of a number that int64 cannot hold: it differs
+            labels = array.astype(np.int64)
         wrong = (labels != array) | (labels < UNDEFINED) | (labels >= self.num_classes)
         if wrong.any():
             raise DataError(
@@ -148,10 +152,16 @@ def _names(folder: Path) -> set[str]:
     return {name for name in os.listdir(folder) if re.fullmatch(r"[0-9]+\.npy", name)}
 
 
-def _read(path: Path) -> np.ndarray:
+def _map(path: Path) -> np.ndarray:
+    """Returns a file's array without reading it: whatever shape it states, nothing is allocated.
+
+    Objects, which could execute code, are refused.
+    """
     try:
-        with path.open("rb") as file:
-            array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as a .npy file: {error}") from error
-    return array
+        array: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+    # numpy evaluates the header as a literal of Python.
+    except (ArithmeticError, OSError, RecursionError, TypeError, ValueError, TokenError) as error:
+        has_objects = "Python objects" in str(error)
+        reason = "Object arrays could execute code" if has_objects else error
+        raise DataError(f"{path} cannot be read as a .npy file: {reason}") from error
+    return np.asarray(array)

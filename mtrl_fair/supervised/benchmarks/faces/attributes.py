@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +21,25 @@ IMAGES = "img_align_celeba"
 LABELS = "list_attr_celeba.txt"
 PARTITION = "list_eval_partition.txt"
 SIZE = 64
+MAX_DIGITS = 9
+"""Digits of a number of images."""
+FORMATS = ("JPEG", "PNG")
+"""CelebA has images of both. Pillow knows more, and one of them, EPS, is a program that it runs."""
+MAX_PIXELS = 1 << 25
+"""Pixels of an image that is read; the aligned ones have 178 x 218. A small file could fill the
+memory otherwise."""
+_NO_IMAGE = (
+    Image.DecompressionBombError,
+    ArithmeticError,
+    LookupError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises for a damaged image, depending on where it notices."""
 
 
 class Listing(NamedTuple):
@@ -56,9 +77,11 @@ class Faces(Samples):
         """
         path = self.folder / self.names[index]
         try:
-            with Image.open(path) as file:
+            with Image.open(path, formats=FORMATS) as file:
+                if file.width * file.height > MAX_PIXELS:
+                    raise ValueError(f"it has {file.width} x {file.height} pixels")
                 image = file.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-        except OSError as error:
+        except _NO_IMAGE as error:
             raise DataError(f"{path} cannot be read as an image: {error}") from error
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
         return pixels.float().div(255), self.labels[index].float()
@@ -92,7 +115,8 @@ def _lines(path: Path) -> list[str]:
 
 def _read_labels(path: Path, attributes: Sequence[str]) -> tuple[list[str], Tensor]:
     lines = _lines(path)
-    if len(lines) < 2 or not lines[0].strip().isdecimal():
+    number = lines[0].strip() if lines else ""
+    if len(lines) < 2 or not number.isdecimal() or len(number) > MAX_DIGITS:
         raise DataError(f"{path} must begin with a line with the number of images")
     if lines[1].split() != list(attributes):
         raise DataError(
@@ -100,8 +124,8 @@ def _read_labels(path: Path, attributes: Sequence[str]) -> tuple[list[str], Tens
             f" {attributes[0]} to {attributes[-1]}, but is {lines[1][:80]!r}"
         )
     rows = [line.split() for line in lines[2:] if line.strip()]
-    if len(rows) != int(lines[0]):
-        raise DataError(f"{path} announces {int(lines[0])} images, but lists {len(rows)}")
+    if len(rows) != int(number):
+        raise DataError(f"{path} announces {int(number)} images, but lists {len(rows)}")
     labels = np.zeros((len(rows), len(attributes)), np.uint8)
     for index, (name, *values) in enumerate(rows):
         if len(values) != len(attributes) or not {"1", "-1"}.issuperset(values):

@@ -62,9 +62,23 @@ class CompleteGraphs(Data):
 
 
 class LocalQM9(QM9):
-    """Is torch_geometric's data set, except that it never downloads."""
+    """Is torch_geometric's data set, except that it never downloads and executes no file."""
 
     has_download = False
+
+    def _process(self) -> None:
+        """Writes the processed file if it is not there.
+
+        torch_geometric's own method would unpickle the files that say how the data were prepared,
+        and so execute what they hold.
+        """
+        for name in ("pre_transform.pt", "pre_filter.pt"):
+            path = Path(self.processed_dir) / name
+            if path.exists() and torch.load(path, weights_only=True) != "None":
+                raise ValueError(f"{path} says that the molecules were changed or chosen")
+        if not Path(self.processed_paths[0]).is_file():
+            Path(self.processed_dir).mkdir(parents=True, exist_ok=True)
+            self.process()
 
 
 def read_molecules(folder: Path) -> Molecules:
@@ -100,6 +114,7 @@ def read_molecules(folder: Path) -> Molecules:
             slices["x"],
             slices["edge_index"],
         )
+        _check_molecules(molecules)
     except OSError as error:
         raise DataError(f"QM9 in {folder} cannot be read or prepared: {error}") from error
     except Exception as error:  # whatever a wrong file makes torch_geometric raise
@@ -116,6 +131,30 @@ def read_molecules(folder: Path) -> Molecules:
             f" remove {processed.parent}, which another program made"
         )
     return molecules
+
+
+def _check_molecules(molecules: Molecules) -> None:
+    """Raises ValueError unless all tensors fit together, so that no batch meets a wrong index."""
+    atoms, bonds = len(molecules.atoms), molecules.bonds.shape[1]
+    number = len(molecules.properties)
+    for name, tensor, length in (
+        ("positions", molecules.positions, atoms),
+        ("bond_types", molecules.bond_types, bonds),
+        ("first_atom", molecules.first_atom, number + 1),
+        ("first_bond", molecules.first_bond, number + 1),
+    ):
+        if len(tensor) != length:
+            raise ValueError(f"{name} has {len(tensor)} rows, expected {length}")
+    for name, first, last in (
+        ("first_atom", molecules.first_atom, atoms),
+        ("first_bond", molecules.first_bond, bonds),
+    ):
+        if first[0] != 0 or first[-1] != last or (first.diff() < 0).any():
+            raise ValueError(f"{name} does not ascend from 0 to {last}")
+    molecule_of_bond = torch.repeat_interleave(molecules.first_bond.diff())
+    atoms_there = molecules.first_atom.diff()[molecule_of_bond]
+    if ((molecules.bonds < 0) | (molecules.bonds >= atoms_there)).any():
+        raise ValueError("a bond joins atoms that its molecule does not have")
 
 
 def complete_graphs(molecules: Molecules, chosen: Tensor) -> Batch:
