@@ -13,7 +13,7 @@ from typing import Any, Literal
 from agents import ARCHITECTURES, PRECISIONS, SACConfig
 from envs.constants import MAX_EPISODE_STEPS, NUM_GOALS
 from mtrl_fair import COMBINERS, Scale
-from mtrl_fair.checks import check_name
+from mtrl_fair.checks import check_name, check_threads
 from mtrl_fair.results.levels import reaches
 from mtrl_fair.runs.settings import flag_name
 
@@ -210,8 +210,7 @@ class TrainConfig:
                 f"--stop-at-success is {self.stop_at_success}, expected a mean success rate above 0"
                 " and at most 1, or None"
             )
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"--threads is {self.threads}, expected at least 1 or None")
+        check_threads(self.threads)
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed is {self.seed}, expected an integer from 0 to 2**32 - 1")
         check_name("architecture", self.architecture, ARCHITECTURES)

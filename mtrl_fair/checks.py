@@ -17,6 +17,22 @@ SYMMETRY_TOLERANCE = 1e-3
 """How much A_ij and A_ji may differ, relative to the norms of both gradients; float32 products stay
 far below."""
 
+MAX_THREADS = 1024
+"""Threads that a setting may ask for: torch ends the process, without a word, at a number such as
+100,000."""
+
+
+def check_threads(value: int | None) -> None:
+    """Raises ValueError unless torch can compute with this many threads; None passes.
+
+    >>> check_threads(0)
+    Traceback (most recent call last):
+    ValueError: --threads is 0, expected at least 1
+    """
+    check_at_least("--threads", value, 1)
+    if value is not None and value > MAX_THREADS:
+        raise ValueError(f"--threads is {value}, expected at most {MAX_THREADS}")
+
 
 def check_at_least(name: str, value: float | None, least: float) -> None:
     """Raises ValueError unless a number is at least `least`; None stands for an unused option.

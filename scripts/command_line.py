@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TypeVar
@@ -22,6 +23,12 @@ from mtrl_fair.runs import RunError
 from mtrl_fair.signals import STOP_SIGNALS
 
 Arguments = TypeVar("Arguments")
+
+
+BORDERS = " ─│╭╮╰╯├┤"
+"""What tyro draws around an error."""
+LONGEST_ERROR = 1500
+"""Characters of an error line of which nothing is left out."""
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -46,7 +53,20 @@ def bad_input_is_one_line() -> Iterator[None]:
     try:
         yield
     except (RunError, ValueError) as error:
-        fail(str(error))
+        fail(one_line(str(error)))
+
+
+def one_line(message: str) -> str:
+    """Returns a message that a terminal shows on one line: what a damaged file holds may be long,
+    or have line ends and control characters.
+
+    >>> one_line("unknown task 'a\\nb'")
+    "unknown task 'a\\\\nb'"
+    """
+    if len(message) > LONGEST_ERROR:
+        half = LONGEST_ERROR // 2
+        message = f"{message[:half]} […] {message[-half:]}"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
 
 
 def split_name(
@@ -72,7 +92,7 @@ def parse(
     default: Arguments, arguments: Sequence[str], description: str | None = None
 ) -> Arguments:
     """Reads flags with `tyro`, whose defaults are the values of `default`."""
-    with bad_input_is_one_line():
+    with bad_input_is_one_line(), tyro_errors_are_one_line():
         check_given_once(arguments)
         return tyro.cli(
             type(default),
@@ -85,9 +105,26 @@ def parse(
 
 def parse_class(kind: type[Arguments], arguments: Sequence[str]) -> Arguments:
     """Reads flags and other arguments with `tyro`, for a command without presets."""
-    with bad_input_is_one_line():
+    with bad_input_is_one_line(), tyro_errors_are_one_line():
         check_given_once(arguments)
         return tyro.cli(kind, args=list(arguments))
+
+
+@contextmanager
+def tyro_errors_are_one_line() -> Iterator[None]:
+    """Turns the box in which tyro prints an error into one line, as of all other bad input."""
+    box = io.StringIO()
+    try:
+        with redirect_stderr(box):
+            yield
+    except SystemExit as exit:
+        if exit.code == 0:  # of --help
+            raise
+        # The first line is a title; at the end it names the program's --help, and with it folders.
+        told = box.getvalue().partition("For full helptext")[0]
+        lines = [line.strip(BORDERS) for line in told.splitlines() if line.strip(BORDERS + "-")]
+        words = " ".join(lines[1:] or lines).split()
+        fail(one_line(f"{' '.join(words)}; --help shows all flags"))
 
 
 def check_given_once(arguments: Sequence[str]) -> None:
@@ -113,6 +150,10 @@ def check_use(flag: str, value: object, choice: str, chosen: str, uses: Sequence
 
 def check_output(flag: str, path: Path) -> None:
     """Raises ValueError unless a file can be written there."""
+    if "\0" in str(path):
+        raise ValueError(
+            f"{flag} {path} has a null character, which no name can have: leave it out"
+        )
     if not path.parent.is_dir():
         raise ValueError(f"{flag} {path}: there is no folder {path.parent}, make it first")
     if path.is_dir():

@@ -10,6 +10,7 @@ Adam (--optimizer adam), which scales each coordinate by itself and so turns the
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -64,9 +65,11 @@ class Arguments:
 def main(words: list[str]) -> None:
     """Checks, descends, draws, prints."""
     arguments = parse_class(Arguments, words)
-    torch.manual_seed(arguments.seed)
     torch.set_num_threads(1)  # for tensors this small, more would wait for each other
     with bad_input_is_one_line():
+        if not 0 <= arguments.seed < 2**32:
+            raise ValueError(f"--seed is {arguments.seed}, expected from 0 to 2**32 - 1")
+        torch.manual_seed(arguments.seed)
         methods = make_methods(arguments)
         optimizer = make_optimizer(arguments.optimizer, arguments.steps, arguments.learning_rate)
         make_output(arguments.output)
@@ -93,6 +96,8 @@ def make_methods(arguments: Arguments) -> list[Method]:
     if arguments.combiner is not None:
         if arguments.alphas != ALPHAS:
             raise ValueError("--alphas belongs to FairGrad: leave it or --combiner out")
+        if arguments.min_loss is not None and not math.isfinite(arguments.min_loss):
+            raise ValueError(f"--min-loss is {arguments.min_loss}, expected a finite number")
         return [combiner_method(arguments.combiner, arguments.min_loss)]
     if arguments.min_loss is not None:
         raise ValueError("--min-loss belongs to a combiner: name it with --combiner")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtrl_fair.checks import check_name
+from mtrl_fair.checks import check_name, check_threads
 from mtrl_fair.combiners.base import Combiner
 from mtrl_fair.combiners.registry import COMBINERS, make_combiner_from_settings
 from mtrl_fair.combiners.scale import Scale
@@ -60,9 +60,10 @@ class SupervisedConfig:
 
     def check(self) -> None:
         """Raises ValueError on the first value that is wrong."""
-        for name in ("epochs", "batch_size", "threads"):
+        for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{flag_name(name)} is {getattr(self, name)}, expected at least 1")
+        check_threads(self.threads)
         if self.loader_workers < 0:
             raise ValueError(f"--loader-workers is {self.loader_workers}, expected at least 0")
         if not 0 <= self.seed < 2**31:

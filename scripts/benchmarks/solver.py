@@ -21,6 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 from mtrl_fair import SOLVERS, fairgrad_residual, fairgrad_weights
+from mtrl_fair.checks import check_threads
 from mtrl_fair.results.markdown import markdown_table
 from scripts.benchmarks.measure import (
     Report,
@@ -61,6 +62,7 @@ class SolverArguments:
     """Also replace the tables of this document, such as docs/solvers.md."""
 
     def __post_init__(self) -> None:
+        check_threads(self.threads)
         for name in ("gramians", "repeats", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} is {getattr(self, name)}, expected at least 1")

@@ -34,7 +34,7 @@ from rich.markdown import Markdown
 from agents.cuda_graph import GraphedUpdate
 from configs import PRESETS, RUN_KIND, TrainConfig, check_config, to_dict
 from configs.build import build_agent, build_envs, build_replay, build_task_set, overlaps
-from mtrl_fair.checks import check_name
+from mtrl_fair.checks import check_name, check_threads
 from mtrl_fair.machine import usable_cores
 from mtrl_fair.results.markdown import markdown_table
 from mtrl_fair.runs import RunDirectory
@@ -101,6 +101,7 @@ class TrainArguments:
     """Also replace the tables of this document."""
 
     def __post_init__(self) -> None:
+        check_threads(self.threads)
         for name in ("steps", "rounds", "threads"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"--{name} is {value}, expected at least 1")

@@ -20,6 +20,7 @@ from agents import PRECISIONS
 from configs import PRESETS, TrainConfig
 from configs.build import build_agent
 from mtrl_fair import COMBINERS
+from mtrl_fair.checks import check_threads
 from mtrl_fair.combiners.outputs import Differentiated
 from mtrl_fair.combiners.torchjd import GramianWeighting
 from mtrl_fair.results.markdown import markdown_table
@@ -66,6 +67,7 @@ class UpdateArguments:
     """Also replace the tables of this document, such as docs/performance.md."""
 
     def __post_init__(self) -> None:
+        check_threads(self.threads)
         for name in ("rounds", "threads", "width", "batch_size"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{flag_name(name)} is {value}, expected at least 1")

@@ -21,6 +21,9 @@ from scripts.comparing.methods import make_methods
 PLAN = "comparison.json"
 """The file of a comparison's folder that holds the plan."""
 
+MAX_SEEDS = 1000
+"""Trainings per method. The plan names each, so a number such as 10⁹ would fill the memory."""
+
 
 def make_plan(name: str, arguments: Arguments) -> dict[str, Any]:
     """Returns the plan, as it is written to `comparison.json`.
@@ -33,6 +36,8 @@ def make_plan(name: str, arguments: Arguments) -> dict[str, Any]:
     for label, number in (("--seeds", arguments.seeds), ("--jobs", arguments.jobs)):
         if number is not None and number < 1:
             raise ValueError(f"{label} is {number}, expected at least 1")
+    if arguments.seeds > MAX_SEEDS:
+        raise ValueError(f"--seeds is {arguments.seeds}, expected at most {MAX_SEEDS}")
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     single_task = choose_baseline(found, arguments.single_task, arguments.pooling)
     if arguments.threads is not None and arguments.threads > (os.cpu_count() or 1):
