@@ -66,7 +66,13 @@ def numbers(version: str) -> list[int]:
 
 def run(*command: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, errors="replace"
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        errors="replace",
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # as the suite's conftest.py does
     )
 
 
@@ -94,13 +100,15 @@ def versions(python: Path, part: str, folder: Path) -> str:
 
 def test(python: Path, source: Path, part: str) -> subprocess.CompletedProcess[str]:
     """Runs the tests of one part in the copy of the checkout."""
-    tests = ["tests"]
+    tests, marks = ["tests"], QUICK[-1]
     if part == "library":
-        # What is installed is tested, and the suite's conftest.py imports what extras install.
+        # What is installed is tested, and the suite's conftest.py imports what extras install: the
+        # tests that it skips without a GPU are left out here.
         shutil.rmtree(source / "mtrl_fair")
         (source / "tests" / "conftest.py").unlink()
+        marks += " and not gpu"
         tests = ["tests/mtrl_fair", *(f"--ignore=tests/mtrl_fair/{x}" for x in NEEDS_AN_EXTRA)]
-    options = [option for option in QUICK if option != "-x"]
+    options = ("-q", "-p", "no:cacheprovider", "-m", marks)
     parallel = ("--numprocesses", "auto", "--dist", "loadfile")
     return run(python, "-m", "pytest", *options, *parallel, *tests, folder=source)
 

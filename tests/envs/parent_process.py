@@ -63,7 +63,9 @@ def wait_until(condition, seconds: float = 30) -> bool:
 
 
 def shared_segments() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("*") if not path.name.startswith("torch_")}
+    # Those of torch and of joblib's semaphores are of other tests, which run at the same time.
+    others = ("torch_", "sem.")
+    return {path.name for path in Path("/dev/shm").glob("*") if not path.name.startswith(others)}
 
 
 class Parent:
