@@ -7,11 +7,11 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import cast
 
 from mtrl_fair.runs import RunDirectory, RunError, RunKind
-from mtrl_fair.runs.files import read_object, replacing
+from mtrl_fair.runs.files import is_name, read_object, replacing
 
 FILES = ("config.json", "evaluations.csv", "metadata.json", "metrics.jsonl")
 """What a zip file holds of each run, in a folder with the name of the run."""
@@ -114,8 +114,7 @@ def _check_members(members: Sequence[zipfile.ZipInfo]) -> None:
         raise ValueError(f"its files have more than {MAX_BYTES} bytes when they are unpacked")
     for member in members:
         # A run's name becomes that of a folder, which must not lie elsewhere.
-        run = member.filename.partition("/")[0]
-        if PurePosixPath(run).name != run or run in ("", "..") or not run.isprintable():
+        if not is_name(member.filename.partition("/")[0]):
             raise ValueError(f"{member.filename!r} is no file in the folder of a run")
         if member.compress_type not in METHODS or member.flag_bits & ENCRYPTED:
             raise ValueError(f"{member.filename!r} is encrypted or compressed in another way")

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO, cast
 
 from mtrl_fair.errors import RunError, WriteError
 
+LONGEST_NAME = 255
+"""Bytes of a name that file systems take."""
 MAX_JSON_BYTES = 1 << 24
 """The size of a JSON file that is read whole; the largest that mtrl-fair writes is 1000 times
 smaller. Else a file could fill the memory."""
@@ -228,6 +230,18 @@ def check_nesting(found: Any) -> None:
         if not level:
             return
     raise ValueError(f"its values are nested in more than {MAX_NESTING} levels")
+
+
+def is_name(text: object) -> bool:
+    """Returns whether a text from a file may become a folder's name: it leads to no other folder,
+    and file systems take it.
+
+    >>> [is_name(text) for text in ("fairgrad-0", "..", "a/b", "", 3)]
+    [True, False, False, False, False]
+    """
+    if not isinstance(text, str) or text in ("", "..") or not text.isprintable():
+        return False
+    return Path(text).name == text and len(text.encode()) <= LONGEST_NAME
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,11 @@ from mtrl_fair.checks import check_name
 from mtrl_fair.errors import RunError
 from mtrl_fair.machine import describe_machine
 from mtrl_fair.runs import RunDirectory, make_folder, write_json
-from mtrl_fair.runs.files import read_object
+from mtrl_fair.runs.files import is_name, read_object
 from mtrl_fair.supervised.registry import benchmark_class
 from scripts.command_line import resolve_device
 from scripts.comparing.arguments import Arguments
 from scripts.comparing.plan import PLAN
-
-LONGEST_NAME = 255
-"""Bytes of a name that file systems take."""
 
 
 def open_folder(
@@ -107,8 +103,7 @@ def _check_plan(plan: dict[str, Any]) -> None:
     for run in plan["runs"]:
         # A name, so that no run lies outside of the comparison's folder.
         name = run["folder"]
-        is_name = name not in ("", "..") and Path(name).name == name and name.isprintable()
-        if not is_name or len(os.fsencode(name)) > LONGEST_NAME:
+        if not is_name(name):
             raise ValueError(f"{name!r} is no name of a run")
         if not isinstance(run["method"], str):
             raise ValueError(f"{run['method']!r} is no name of a method")

@@ -17,7 +17,9 @@ def packed(path, names, content=b"{}", method=zipfile.ZIP_DEFLATED):
     return path
 
 
-@pytest.mark.parametrize("name", ["../x/config.json", "/x", "", "./x", "a\nb/config.json"])
+@pytest.mark.parametrize(
+    "name", ["../x/config.json", "/x", "", "./x", "a\nb/config.json", "x" * 300]
+)
 def test_names_that_are_none_of_a_run(name, tmp_path):
     path = packed(tmp_path / "runs.zip", ["run/config.json", name or "/"])
     with pytest.raises(RunError, match="cannot be read as a zip file of runs .*is no file in the"):
