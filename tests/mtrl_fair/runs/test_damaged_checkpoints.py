@@ -48,20 +48,12 @@ def test_a_state_that_holds_itself_is_refused(tmp_path):
 
 @pytest.mark.parametrize("error", [KeyError("size"), RuntimeError("shapes"), TypeError("str")])
 def test_a_state_that_does_not_fit_is_one_line(error, tmp_path):
-<<<<<<< HEAD
     path = tmp_path / "latest.pt"
     message = "latest.pt does not fit this run .*restore the file or"
     with pytest.raises(RunError, match=message), state_of(path):
         raise error
     message = r"ours, and how to mend it \(in the checkpoint .*latest.pt"
     with pytest.raises(RunError, match=message), state_of(path):
-=======
-    message = "latest.pt does not fit this run .*restore the file or"
-    with pytest.raises(RunError, match=message), state_of(tmp_path / "latest.pt"):
-        raise error
-    message = r"ours, and how to mend it \(in the checkpoint .*latest.pt"
-    with pytest.raises(RunError, match=message), state_of(tmp_path / "latest.pt"):
->>>>>>> 1b7c24d (One rule says which names from a file may become folders)
         raise ValueError("ours, and how to mend it")
 
 
