@@ -18,11 +18,13 @@ from configs import RUN_KIND, read_config
 from configs.build import build_agent, build_envs, build_task_set
 from envs import evaluate
 from envs.evaluation import check_episodes
+from mtrl_fair import NonFiniteError
 from mtrl_fair.runs import RunDirectory, write_json
 from mtrl_fair.runs.checkpoints import LATEST, state_of
 from scripts.command_line import (
     bad_input_is_one_line,
     check_output,
+    fail,
     parse_class,
     resolve_device,
     use_threads,
@@ -69,12 +71,16 @@ def main(words: list[str]) -> None:
     use_threads(config.threads)
     task_set = build_task_set(config)
     agent = build_agent(config, len(task_set.names), device)
-    with bad_input_is_one_line(), state_of(run.checkpoint_path(arguments.checkpoint)):
+    saved = run.checkpoint_path(arguments.checkpoint)
+    with bad_input_is_one_line(), state_of(saved):
         agent.load_state_dict(state["agent"])
     with contextlib.closing(build_envs(config, task_set, device, evaluation=True)) as envs:
-        result = evaluate(
-            lambda observation: agent.act(observation, deterministic=True), envs, episodes
-        )
+        try:
+            result = evaluate(
+                lambda observation: agent.act(observation, deterministic=True), envs, episodes
+            )
+        except NonFiniteError as error:  # no training saves such a policy
+            fail(f"{error}: the policy in {saved} is damaged; restore the file")
     assert result is not None  # nothing asked it to stop
 
     title = f"{arguments.checkpoint} policy of {run.path} (step {state['step']})"

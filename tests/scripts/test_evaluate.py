@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import mujoco
 import pytest
+import torch
 
 from scripts import evaluate, train
 from tests.scripts.commands import run_here
@@ -103,3 +104,26 @@ def test_a_run_whose_checkpoint_is_of_an_earlier_version_is_refused_in_one_line(
     assert (result.code, result.errors.count("\n")) == (2, 1)
     assert "another version of mtrl-fair wrote the checkpoint" in result.errors
     assert "use the commit that the run's metadata.json names" in result.errors
+
+
+def test_a_policy_that_is_not_finite_is_refused_in_one_line(copied):
+    state = load(copied)
+    actor = state["agent"]["actor"]
+    for network in {"network", "average_network"} & actor.keys():
+        actor[network] = {name: value * float("nan") for name, value in actor[network].items()}
+    path = copied / "checkpoints" / "latest.pt"
+    torch.save(state, path)
+    result = run_here(evaluate.main, str(copied), "--episodes", "1")
+    assert (result.code, result.errors.count("\n")) == (2, 1)
+    assert f"is not finite: the policy in {path} is damaged; restore the file" in result.errors
+
+
+@pytest.mark.parametrize("flag", [["--episodes", "1"], ["--checkpoint", "best"]])
+def test_a_flipped_bit_of_a_checkpoint_is_noticed(flag, copied):
+    for path in (copied / "checkpoints").iterdir():
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    result = run_here(evaluate.main, str(copied), *flag)
+    assert (result.code, result.output, result.errors.count("\n")) == (2, "", 1)
+    assert "is truncated or no checkpoint of mtrl-fair" in result.errors
