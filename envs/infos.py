@@ -1,14 +1,23 @@
-"""The infos of a vector step, as gymnasium defines them for SAME_STEP autoreset."""
+"""What a vector step returns; its infos are gymnasium's for SAME_STEP autoreset."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from numpy.typing import ArrayLike
+
+Step: TypeAlias = tuple[
+    Float[np.ndarray, "row obs"],
+    Float[np.ndarray, " row"],
+    Bool[np.ndarray, " row"],
+    Bool[np.ndarray, " row"],
+    dict[str, Any],
+]
+"""What a vector step returns: observation, reward, terminated, truncated, infos."""
 
 
 def with_masks(columns: Mapping[str, Any], rows: Bool[np.ndarray, " row"]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import mujoco
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from envs.constants import INFO_KEYS, MAX_EPISODE_STEPS
 from envs.costs import assign_tasks
 from envs.goal_order import GoalOrder, NextGoals, row_seeds
-from envs.infos import check_reset_mask, final_infos, warn_of_simulator, with_masks
+from envs.infos import Step, check_reset_mask, final_infos, warn_of_simulator, with_masks
 from envs.options import RewardVersion, check_options
 from envs.row import RESET, RESTORE, STEP, EnvironmentRowSpec
 from envs.row_arrays import RowArrays
@@ -28,14 +28,6 @@ from envs.tasks import TaskSet
 from envs.workers.memory import open_memory
 from envs.workers.pool import WorkerPool
 from mtrl_fair.machine import usable_cores
-
-Step: TypeAlias = tuple[
-    Float[np.ndarray, "row obs"],
-    Float[np.ndarray, " row"],
-    Bool[np.ndarray, " row"],
-    Bool[np.ndarray, " row"],
-    dict[str, Any],
-]
 
 
 class MetaWorldVectorEnv(VectorEnv):

@@ -99,6 +99,7 @@ def _read_zip(path: Path) -> zipfile.ZipFile:
             raise ValueError(f"it has more than {MAX_BYTES} bytes")
         archive = zipfile.ZipFile(io.BytesIO(path.read_bytes()))
         _check_members(archive.infolist())
+    # NotImplementedError is zipfile's for a part of the format that it does not know.
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
         raise RunError(
             f"{path} cannot be read as a zip file of runs ({error}): restore it, or give the folder"
@@ -127,7 +128,8 @@ def _read_member(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
             return file.read(archive.getinfo(name).file_size)
     except KeyError:
         raise RunError(f"{path} has no {name}: restore the file") from None
-    # A member's own header may differ from the zip file's list: another compression, encrypted.
+    # A member's own header may differ from the zip file's list: encrypted, or compressed in a way
+    # that zipfile does not know (NotImplementedError).
     except (
         zipfile.BadZipFile,
         zlib.error,

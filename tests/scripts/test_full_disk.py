@@ -1,20 +1,13 @@
 """Commands whose results find no space: one line, the old file as it was, nothing left behind."""
 
-from pathlib import Path
-
 import pytest
 
 from mtrl_fair.errors import WriteError
 from scripts import plot, supervised, toy
 from scripts.benchmarks.measure import Report, replace_section
+from tests.full_disk import fill_disk
 from tests.mtrl_fair.results.written_runs import make_run
 from tests.scripts.commands import run_here
-
-
-def fill_disk(path: Path) -> None:
-    """Makes every write of this file fail for want of space."""
-    path.write_text("old")
-    path.with_name(path.name + ".tmp").symlink_to("/dev/full")
 
 
 @pytest.mark.slow
@@ -29,6 +22,7 @@ def fill_disk(path: Path) -> None:
 def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path, main, words, name):
     output = tmp_path / "output"
     output.mkdir()
+    (output / name).write_text("old")
     fill_disk(output / name)
     words = [word.replace("OUT", str(output)) for word in words]
     words = [make_run(tmp_path, "run") if word == "RUN" else word for word in words]
@@ -43,8 +37,8 @@ def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path, main, words, n
 def test_benchmarks_keep_the_old_file_on_a_full_disk(tmp_path):
     document = "<!-- x -->\n\nold\n\n<!-- end x -->\n"
     for path in (tmp_path / "bench.json", tmp_path / "page.md"):
-        fill_disk(path)
         path.write_text(document)
+        fill_disk(path)
     with pytest.raises(WriteError, match="bench.json cannot be written .No space left on device"):
         Report([], {}).write_json(tmp_path / "bench.json")
     with pytest.raises(WriteError, match="page.md cannot be written .No space left on device"):
@@ -60,6 +54,7 @@ def test_a_comparison_that_finds_no_space_is_written_by_a_resume(tmp_path):
     for ending in ("md", "csv", "png"):
         path = folder / f"comparison.{ending}"
         before = path.read_bytes()
+        path.write_text("old")
         fill_disk(path)
         code, _, errors = run_here(supervised.main, "--resume", str(folder))
         assert code == 1

@@ -22,6 +22,7 @@ from mtrl_fair.runs.files import (
     write_json,
     write_text,
 )
+from tests.full_disk import fill_disk
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
@@ -30,7 +31,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, kind, size):
     """Small contents fail when they are flushed; of large ones torch hides the error."""
     path = tmp_path / "file"
     path.write_text("old")
-    (tmp_path / "file.tmp").symlink_to("/dev/full")  # where every write finds no space
+    fill_disk(path)
     write = {
         "text": lambda: write_text(path, "x" * size),
         "checkpoint": lambda: save_checkpoint(path, {"tensor": torch.zeros(size)}),

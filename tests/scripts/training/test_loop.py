@@ -1,106 +1,21 @@
 """What the loop stores and keeps, on a stand-in environment whose every number says what it is."""
 
 import csv
-import io
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from agents import MultiTaskSAC, NetworkConfig, ReplayBuffer, SACConfig
-from configs import RUN_KIND, EnvironmentConfig, TrainConfig
+from configs import EnvironmentConfig, TrainConfig
 from configs.build import part_seed
-from envs import Evaluation
-from mtrl_fair import NonFiniteError, make_combiner
-from mtrl_fair.runs import RunDirectory
+from mtrl_fair import NonFiniteError
 from mtrl_fair.runs.metrics import MetricLogger
 from scripts.training import loop as loop_module
-from scripts.training.display import LiveReporter, PlainReporter
+from scripts.training.display import LiveReporter
 from scripts.training.loop import TrainingLoop
-from scripts.training.run import divergence
 from tests.scripts.same_states import assert_same_states
-
-K, HORIZON = 2, 3
-NAMES = ("first", "second")
-
-
-class CountingEnvs:
-    """Observation (task, episode, step); a time limit of 3 steps, SAME_STEP autoreset."""
-
-    num_envs = K
-    task_names = NAMES
-
-    def __init__(self):
-        self.episode = self.time = 0
-        self.stepping = False
-        self.sent = []
-
-    def observe(self, time: int) -> np.ndarray:
-        return np.array([[task, self.episode, time] for task in range(K)], np.float32)
-
-    def reset(self):
-        return self.observe(0), {}
-
-    def step_async(self, actions):
-        self.stepping = True
-        self.sent.append(actions.copy())
-
-    def step_wait(self):
-        assert self.stepping
-        self.stepping = False
-        self.time += 1
-        ended = np.full(K, self.time == HORIZON)
-        observation = final = self.observe(self.time)
-        if ended.all():
-            self.episode, self.time = self.episode + 1, 0
-            observation = self.observe(0)
-        reward = np.arange(K) * 100.0 + self.time
-        self.final_observation = np.where(ended[:, None], final, 0)
-        infos = {"success": np.array([False, bool(ended[1])])}
-        return observation, reward, np.zeros(K, bool), ended, infos
-
-    def state_dict(self):
-        assert not self.stepping
-        return {"episode": self.episode, "time": self.time}
-
-    def load_state_dict(self, state):
-        self.episode, self.time = state["episode"], state["time"]
-        return self.observe(self.time)
-
-
-def make_loop(tmp_path, reporter=None, run=None, **options) -> TrainingLoop:
-    network = NetworkConfig(width=8, depth=1)
-    agent_config = SACConfig(actor=network, critic=network, batch_size=4)
-    config = TrainConfig(
-        agent=agent_config,
-        **{"total_steps": 10, "eval_every": 4, "learning_starts": 3, "log_every": 2} | options,
-    )
-    combiners = [make_combiner("fairgrad", num_tasks=K) for _ in range(2)]
-    return TrainingLoop(
-        config,
-        MultiTaskSAC(3, 1, K, *combiners, config=agent_config),
-        ReplayBuffer(K, 100, 3, 1),
-        CountingEnvs(),
-        CountingEnvs(),
-        run or RunDirectory.create(tmp_path / "run", {"total_steps": 10}, RUN_KIND),
-        reporter or PlainReporter(Console(quiet=True), 10),
-    )
-
-
-@pytest.fixture
-def evaluations(monkeypatch) -> list[float]:
-    """Success rates that the next evaluations will find."""
-    rates = [0.5, 1.0, 0.5]
-
-    def evaluate(act, venv, episodes, should_stop, on_progress):
-        on_progress(0.5)
-        successes = np.zeros((K, 2), bool)
-        successes.flat[: round(4 * rates.pop(0))] = True
-        return Evaluation(NAMES, successes, np.ones((K, 2)), np.full((K, 2), 7))
-
-    monkeypatch.setattr(loop_module, "evaluate", evaluate)
-    return rates
+from tests.scripts.training.counting_envs import HORIZON, NAMES, K, make_loop
 
 
 def test_transitions_are_stored_with_the_true_next_observation(tmp_path, evaluations):
@@ -375,59 +290,6 @@ def test_a_value_that_is_not_finite_never_reaches_the_replay(tmp_path, evaluatio
     assert loop.replay.size == 5
     assert loop.run_directory.load_checkpoint("latest")["step"] == 4  # the last evaluation's
     assert loop.run_directory.load_checkpoint("last_finite")["step"] == 5
-
-
-def fill_disk(run: RunDirectory, *names: str) -> None:
-    """Makes every write of these checkpoints fail once for want of space."""
-    for name in names:
-        (run.path / "checkpoints" / f"{name}.pt.tmp").symlink_to("/dev/full")
-
-
-def test_what_a_full_disk_costs_is_said(tmp_path, evaluations):
-    """The best policy's checkpoint is not tried again, the latest one is."""
-    output = io.StringIO()
-    loop = make_loop(tmp_path, PlainReporter(Console(file=output, width=1000), 10))
-    save, filled = loop.save, []
-
-    def first_save() -> None:
-        save()
-        if not filled:
-            filled.append(fill_disk(loop.run_directory, "latest", "best"))
-
-    loop.save = first_save
-    assert loop.run()
-    warnings = [line for line in output.getvalue().splitlines() if line.startswith("warning: ")]
-    assert len(warnings) == 2
-    for line, name, consequence in zip(
-        warnings,
-        ("best", "latest"),
-        ("It keeps the policy of an earlier evaluation.", "Training goes on and tries again."),
-        strict=True,
-    ):
-        assert f"{name}.pt cannot be written (No space left on device): free some space" in line
-        assert line.endswith(consequence)
-    assert loop.run_directory.load_checkpoint("latest")["step"] == 10
-    assert loop.run_directory.load_checkpoint("best")["step"] == 8
-    assert len(loop.run_directory.evaluations()) == 3 * K
-
-
-def test_a_last_finite_state_that_cannot_be_kept_is_no_reason_to_hide_the_error(
-    tmp_path, evaluations
-):
-    output = io.StringIO()
-    loop = make_loop(tmp_path, PlainReporter(Console(file=output, width=1000), 10))
-    fill_disk(loop.run_directory, "last_finite")
-
-    def not_finite() -> None:
-        raise NonFiniteError("critic loss", [1])
-
-    loop.update = not_finite
-    with pytest.raises(NonFiniteError, match="critic loss of task 1"):
-        loop.run()
-    assert "last_finite.pt cannot be written" in output.getvalue()
-    assert "The state at this moment is lost." in output.getvalue()
-    message = divergence("x", "y", loop.config, loop.run_directory, 3, torch.device("cpu"))
-    assert "last_finite.pt" not in message
 
 
 def test_the_live_display_shows_progress_success_losses_and_weights(tmp_path, evaluations):
