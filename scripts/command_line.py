@@ -117,6 +117,7 @@ def tyro_errors_are_one_line() -> Iterator[None]:
     try:
         with redirect_stderr(box):
             yield
+        sys.stderr.write(box.getvalue())  # a warning, of Python or of a library
     except SystemExit as exit:
         if exit.code == 0:  # of --help
             raise

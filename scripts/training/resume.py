@@ -51,8 +51,9 @@ def lock_and_load(run: RunDirectory) -> dict[str, Any] | None:
         RunError: another process has the lock, or see `RunDirectory.load_checkpoint`.
     """
     run.lock()
-    has_begun = run.checkpoint_path(LATEST).exists() or (run.path / "metrics.jsonl").exists()
-    if not has_begun:
+    metrics = run.path / "metrics.jsonl"
+    has_metrics = metrics.exists() and metrics.stat().st_size > 0  # it is made empty at the start
+    if not has_metrics and not run.checkpoint_path(LATEST).exists():
         return None
     try:
         state = run.load_checkpoint(LATEST, RESUMABLE)

@@ -89,6 +89,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_begins_again(finished, tmp
         patch.setattr(train, "train_run", lambda config, run, *rest: run.unlock())  # as a kill does
         assert train_here(path).code == 130
     assert [each.name for each in (path / "checkpoints").iterdir()] == []
+    (path / "metrics.jsonl").touch()  # a kill between the two leaves it empty
     result = resume_here(path)
     assert (result.code, result.errors) == (0, "")
     assert_same_run(path, finished)
