@@ -117,14 +117,20 @@ def _is_damaged(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def state_of(path: Path) -> Iterator[None]:
+def state_of(path: Path, *others: type[Exception]) -> Iterator[None]:
     """Stands around the loading of a checkpoint's state into the parts of a run.
+
+    Args:
+        path: the checkpoint.
+        others: errors that say nothing of the state, such as of a worker that was killed.
 
     Raises:
         RunError: the state does not fit. It says why, as the part does.
     """
     try:
         yield
+    except (torch.OutOfMemoryError, *others):
+        raise
     except _FOREIGN as error:
         if isinstance(error, ValueError):  # mostly our own, which says how to mend it
             raise RunError(f"{error} (in the checkpoint {path})") from error

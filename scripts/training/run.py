@@ -43,9 +43,10 @@ def train_run(
             for note in notes(config, task_set.names):
                 console.print(f"note: {note}")
             loop = make_loop(config, run, task_set, device, console, stack)
-            with bad_input_is_one_line(), state_of(run.checkpoint_path(LATEST)):
+            with bad_input_is_one_line():
                 if state is not None:
-                    loop.load_state_dict(state)
+                    with state_of(run.checkpoint_path(LATEST), WorkerError):
+                        loop.load_state_dict(state)
                 if config.resume is not None:
                     run.continue_from(loop.step, to_dict(config))
             finished = loop.run(should_stop)

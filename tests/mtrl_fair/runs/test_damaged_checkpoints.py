@@ -57,6 +57,12 @@ def test_a_state_that_does_not_fit_is_one_line(error, tmp_path):
         raise ValueError("ours, and how to mend it")
 
 
+@pytest.mark.parametrize("error", [TimeoutError("of a worker"), torch.OutOfMemoryError("of a GPU")])
+def test_an_error_that_is_not_the_state_s_stays_what_it_is(error, tmp_path):
+    with pytest.raises(type(error)), state_of(tmp_path / "latest.pt", TimeoutError):
+        raise error
+
+
 def adam() -> torch.optim.Adam:
     parameter = torch.nn.Parameter(torch.ones(3))
     optimizer = torch.optim.Adam([parameter], lr=0.1)
