@@ -127,9 +127,10 @@ def state_of(path: Path, *others: type[Exception]) -> Iterator[None]:
     Raises:
         RunError: the state does not fit. It says why, as the part does.
     """
+    not_of_the_state: tuple[type[Exception], ...] = (torch.OutOfMemoryError, *others)
     try:
         yield
-    except (torch.OutOfMemoryError, *others):
+    except not_of_the_state:
         raise
     except _FOREIGN as error:
         if isinstance(error, ValueError):  # mostly our own, which says how to mend it

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections import Counter
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -18,24 +19,11 @@ from tests.torture.killed_processes import members, start, wait_until_gone
 
 pytestmark = pytest.mark.long
 
-KILLS = 100
+KILLS = 25
+"""Of each of the four tests."""
+LONGEST = 8.0
+"""Seconds to the last moment of a kill: about what a training takes."""
 WORKERS = ("--environment.num-workers", "2")
-RUNS = [(preset, seed) for seed in ("0", "1") for preset in ("mt10-quickstart", "mt10-small")]
-
-
-def flags_of(preset: str, seed: str) -> list[str]:
-    return [preset, *flags_with("--seed", seed)[1:]]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> dict[tuple[str, str], Path]:
-    """Each run without a kill, in this process."""
-    folder = tmp_path_factory.mktemp("whole")
-    for preset, seed in RUNS:
-        path = folder / f"{preset}-{seed}"
-        words = [*flags_of(preset, seed), *ONE_PROCESS, "--run-dir", str(path)]
-        assert run_here(train.main, *words).code == 0
-    return {(preset, seed): folder / f"{preset}-{seed}" for preset, seed in RUNS}
 
 
 def moment(run: Path) -> str:
@@ -44,55 +32,73 @@ def moment(run: Path) -> str:
         return "writing a file"
     if not (run / "config.json").exists():
         return "before its folder was complete"
-    if not (run / "metrics.jsonl").exists():
-        return "making environments and networks"
-    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    metrics = run / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
     steps = [json.loads(line)["step"] for line in lines if line.endswith("}\n")]
     if not steps:
-        return "before step 20"
-    return f"after step {steps[-1] // 80 * 80}"
+        return "before its first metrics"
+    return f"after step {steps[-1] // 80 * 80}"  # checkpoints are of steps 0, 80, 160
 
 
-def test_a_hundred_kills_lose_nothing(whole, tmp_path, capsys):
-    generator = random.Random(0)
+def wait_for_a_write(run: Path, process: BaseProcess) -> None:
+    """Waits until the run writes a checkpoint or another file, at most for its usual time."""
+    until = time.monotonic() + LONGEST
+    while process.is_alive() and time.monotonic() < until:
+        if any(run.glob("**/*.tmp")):
+            return
+
+
+def kill(process: BaseProcess, log: Path, generator: random.Random) -> str:
+    """Kills the training or, three times of ten, one of its workers; returns which."""
+    workers = members(process.pid)
+    victim = generator.choice(workers) if workers and generator.random() < 0.3 else process.pid
+    os.kill(victim, signal.SIGKILL)
+    process.join(120)
+    wait_until_gone(process.pid)
+    # A worker may be killed when all steps have been made.
+    expected = (-signal.SIGKILL,) if victim == process.pid else (1, 0)
+    assert process.exitcode in expected, log.read_text()[-2000:]
+    return "the trainer" if victim == process.pid else "a worker"
+
+
+@pytest.mark.parametrize("preset", ["mt10-quickstart", "mt10-small"])
+@pytest.mark.parametrize("seed", ["0", "1"])
+def test_kills_lose_nothing(preset, seed, tmp_path, capsys):
+    flags = [preset, *flags_with("--seed", seed)[1:]]
+    whole, log = tmp_path / "whole", tmp_path / "log"
+    assert run_here(train.main, *flags, *ONE_PROCESS, "--run-dir", str(whole)).code == 0
+    generator = random.Random(f"{preset} {seed}")
     shared_memory = set(os.listdir("/dev/shm"))
     kills: Counter[str] = Counter()
-    finished = begun_anew = 0
-    longest = 4.0
-    while kills.total() < KILLS:
-        key = RUNS[finished % len(RUNS)]
-        run, log = tmp_path / f"run{finished}", tmp_path / f"log{finished}"
-        while True:
-            if run.exists() and not (run / "config.json").exists():
-                shutil.rmtree(run)  # nothing was there to lose
-                begun_anew += 1
-            resume = ["--resume", str(run)]
-            words = resume if run.exists() else [*flags_of(*key), *WORKERS, "--run-dir", str(run)]
-            began = time.monotonic()
-            process = start(words, log)
-            process.join(generator.uniform(0, longest) if kills.total() < KILLS else 120)
-            if process.exitcode is not None:
-                assert process.exitcode == 0, log.read_text()[-2000:]
-                longest = max(longest, time.monotonic() - began)
-                break
-            workers = members(process.pid)
-            victim = generator.choice(workers) if workers and generator.random() < 0.3 else None
-            what = moment(run)
-            os.kill(process.pid if victim is None else victim, signal.SIGKILL)
+    begun = finished = 0
+    while kills.total() < KILLS or begun > finished:
+        run = tmp_path / f"run{finished}"
+        if run.exists() and not (run / "config.json").exists():
+            shutil.rmtree(run)  # nothing was there to lose
+        if run.exists():
+            process = start(["--resume", str(run)], log)
+        else:
+            process = start([*flags, *WORKERS, "--run-dir", str(run)], log)
+        begun = finished + 1
+        if kills.total() == KILLS:
             process.join(120)
+        elif generator.random() < 0.2:
+            wait_for_a_write(run, process)
+        else:
+            process.join(generator.uniform(0, LONGEST))
+        if process.is_alive():
+            what = moment(run)
+            kills[f"{kill(process, log, generator)}, {what}"] += 1
+        if process.exitcode == 0:
             wait_until_gone(process.pid)
-            if victim is not None and process.exitcode == 0:
-                break  # the last worker ends after the last step
-            expected = -signal.SIGKILL if victim is None else 1
-            assert process.exitcode == expected, log.read_text()[-2000:]
-            kills[f"{'a worker' if victim else 'the trainer'}, {what}"] += 1
-        wait_until_gone(process.pid)
-        assert_same_run(run, whole[key])
-        assert list(run.glob("**/*.tmp")) == []
-        assert "Traceback" not in log.read_text()
-        finished += 1
+            assert_same_run(run, whole)
+            assert list(run.glob("**/*.tmp")) == []
+            finished += 1
+        else:
+            assert process.exitcode in (1, -signal.SIGKILL), log.read_text()[-2000:]
+    assert "Traceback" not in log.read_text()
     assert set(os.listdir("/dev/shm")) <= shared_memory
     with capsys.disabled():
-        print(f"\n{kills.total()} kills of {finished} runs, {begun_anew} begun anew:")
+        print(f"\n{kills.total()} kills of {finished} runs of {preset}, seed {seed}:")
         for what, number in sorted(kills.items()):
             print(f"{number:5d}  {what}")
