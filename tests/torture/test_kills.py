@@ -1,5 +1,6 @@
 """A hundred kills at random moments: every run resumes to the end that it has without them."""
 
+import contextlib
 import json
 import os
 import random
@@ -52,12 +53,12 @@ def kill(process: BaseProcess, log: Path, generator: random.Random) -> str:
     """Kills the training or, three times of ten, one of its workers; returns which."""
     workers = members(process.pid)
     victim = generator.choice(workers) if workers and generator.random() < 0.3 else process.pid
-    os.kill(victim, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it may have ended by itself in this moment
+        os.kill(victim, signal.SIGKILL)
     process.join(120)
     wait_until_gone(process.pid)
-    # A worker may be killed when all steps have been made.
-    expected = (-signal.SIGKILL,) if victim == process.pid else (1, 0)
-    assert process.exitcode in expected, log.read_text()[-2000:]
+    expected = -signal.SIGKILL if victim == process.pid else 1
+    assert process.exitcode in (expected, 0), log.read_text()[-2000:]
     return "the trainer" if victim == process.pid else "a worker"
 
 
@@ -88,7 +89,8 @@ def test_kills_lose_nothing(preset, seed, tmp_path, capsys):
             process.join(generator.uniform(0, LONGEST))
         if process.is_alive():
             what = moment(run)
-            kills[f"{kill(process, log, generator)}, {what}"] += 1
+            who = kill(process, log, generator)
+            kills[f"{who}, {what}"] += process.exitcode != 0
         if process.exitcode == 0:
             wait_until_gone(process.pid)
             assert_same_run(run, whole)
